@@ -1,0 +1,2 @@
+//! Generates the bindings (see `src/lib.rs`).
+fn main() {}
