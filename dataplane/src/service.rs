@@ -186,28 +186,12 @@ impl RealServer {
         self.weight > 0 && !self.shared.overloaded.load(Relaxed)
     }
 
-    /// Re-evaluates the OVERLOAD flag (spec 1.0) after `total` (active + inactive connections of
-    /// all workers) changed or the thresholds did.
+    /// Re-evaluates the OVERLOAD flag after a connection was bound or freed, or the thresholds
+    /// changed.
     #[inline]
     pub fn evaluate_overload(&self) {
-        let overloaded = &self.shared.overloaded;
-        if self.upper_threshold == 0 {
-            if overloaded.load(Relaxed) {
-                overloaded.store(false, Relaxed);
-            }
-            return;
-        }
-        let (active, inactive) = self.shared.connections();
-        let total = active + inactive;
-        let lower = match self.lower_threshold {
-            0 => self.upper_threshold - self.upper_threshold / 4,
-            lower => lower,
-        };
-        if total >= u64::from(self.upper_threshold) {
-            overloaded.store(true, Relaxed);
-        } else if total < u64::from(lower) {
-            overloaded.store(false, Relaxed);
-        }
+        self.shared
+            .evaluate_overload(self.upper_threshold, self.lower_threshold);
     }
 }
 
@@ -262,6 +246,29 @@ impl RealShared {
                 inactive + cell.inactive.value(),
             )
         })
+    }
+
+    /// Re-evaluates the OVERLOAD flag (spec 1.0): set when the connections of all workers reach
+    /// `upper`, cleared when they fall below `lower` (0 = three quarters of `upper`).
+    #[inline]
+    pub fn evaluate_overload(&self, upper: u32, lower: u32) {
+        if upper == 0 {
+            if self.overloaded.load(Relaxed) {
+                self.overloaded.store(false, Relaxed);
+            }
+            return;
+        }
+        let (active, inactive) = self.connections();
+        let total = active + inactive;
+        let lower = match lower {
+            0 => upper - upper / 4,
+            lower => lower,
+        };
+        if total >= u64::from(upper) {
+            self.overloaded.store(true, Relaxed);
+        } else if total < u64::from(lower) {
+            self.overloaded.store(false, Relaxed);
+        }
     }
 
     /// Traffic over all workers.

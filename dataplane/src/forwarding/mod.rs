@@ -29,6 +29,8 @@ pub struct PortInfo {
     pub kernel_interface: bool,
     /// Further MAC addresses it answers to (virtual routers that are Active here).
     pub virtual_macs: Vec<MacAddress>,
+    /// The addresses of its kernel interface, in the kernel's order (primary first).
+    pub addresses: Vec<IpNet>,
 }
 
 impl PortInfo {
@@ -36,6 +38,20 @@ impl PortInfo {
     #[inline]
     pub fn owns(&self, mac: MacAddress) -> bool {
         mac == self.mac || self.virtual_macs.contains(&mac)
+    }
+
+    /// The address this box would use as source towards `destination` on this port: the one in
+    /// the same subnet, else the first of the family.
+    pub fn source_towards(&self, destination: IpAddr) -> Option<IpAddr> {
+        let mut family = self
+            .addresses
+            .iter()
+            .filter(|net| net.addr().is_ipv4() == destination.is_ipv4());
+        family
+            .clone()
+            .find(|net| net.contains(&destination))
+            .or_else(|| family.next())
+            .map(IpNet::addr)
     }
 }
 
@@ -261,6 +277,7 @@ mod tests {
                 up: true,
                 kernel_interface: true,
                 virtual_macs: vec![],
+                addresses: vec!["10.0.1.1/24".parse().unwrap()],
             }],
             [],
             vec![
