@@ -40,8 +40,8 @@ pub struct ConnectionRow {
     pub packets: u32,
 }
 
-/// Which connections a job is about; an unset field matches all.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+/// Which connections a job is about; an unset or empty field matches all.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Filter {
     /// Transport protocol.
     pub protocol: Option<Protocol>,
@@ -51,14 +51,16 @@ pub struct Filter {
     pub virtual_address: Option<(IpAddr, Option<u16>)>,
     /// Real server's address and, if set, port.
     pub destination: Option<(IpAddr, Option<u16>)>,
-    /// State.
-    pub state: Option<State>,
-    /// Service.
-    pub service: Option<ServiceId>,
+    /// Name of a state, in any letter case.
+    pub state: Option<String>,
+    /// Services.
+    pub services: Option<Vec<ServiceId>>,
+    /// Real servers.
+    pub reals: Option<Vec<RealId>>,
 }
 
 impl Filter {
-    /// True if `row` is meant.
+    /// True if `row` is meant. Neither allocates nor panics: workers call it.
     pub fn matches(&self, row: &ConnectionRow) -> bool {
         let endpoint = |wanted: Option<(IpAddr, Option<u16>)>, actual: SocketAddr| {
             wanted.is_none_or(|(address, port)| {
@@ -69,8 +71,18 @@ impl Filter {
             && endpoint(self.client, row.client)
             && endpoint(self.virtual_address, row.virtual_address)
             && endpoint(self.destination, row.destination)
-            && self.state.is_none_or(|wanted| wanted == row.state)
-            && self.service.is_none_or(|wanted| wanted == row.service)
+            && self
+                .state
+                .as_ref()
+                .is_none_or(|wanted| wanted.eq_ignore_ascii_case(row.state.name()))
+            && self
+                .services
+                .as_ref()
+                .is_none_or(|wanted| wanted.contains(&row.service))
+            && self
+                .reals
+                .as_ref()
+                .is_none_or(|wanted| wanted.contains(&row.real))
     }
 }
 
@@ -113,7 +125,7 @@ impl Job {
         })
     }
 
-    /// True when the worker has let go of the job; rows may still be in the ring.
+    /// True when the worker is through with the job; rows may still be in the ring.
     pub fn is_done(&self) -> bool {
         self.done.load(Ordering::Acquire)
     }

@@ -411,6 +411,8 @@ pub struct VirtualService {
 /// A real server as established connections see it, tombstones included.
 #[derive(Clone, Debug)]
 pub struct RealRecord {
+    /// The part of its section name behind the slash.
+    pub name: Arc<str>,
     /// The service it belongs or belonged to.
     pub service: ServiceId,
     /// Address of the server.

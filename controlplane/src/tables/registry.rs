@@ -46,6 +46,7 @@ struct ServiceIdentity {
 
 #[derive(Debug)]
 struct RealIdentity {
+    name: Arc<str>,
     service: ServiceKey,
     service_id: ServiceId,
     address: IpAddr,
@@ -227,6 +228,7 @@ impl Registry {
                 let real_id = self.real_id(desired.key, id, server.address, server.port);
                 let entry = self.reals[real_id.0 as usize].as_mut();
                 let entry = entry.expect("real_id returns an id that is in use");
+                entry.name = Arc::clone(&server.name);
                 entry.weight = server.weight;
                 entry.upper_threshold = server.upper_threshold;
                 entry.lower_threshold = server.lower_threshold;
@@ -279,6 +281,7 @@ impl Registry {
             return *id;
         }
         let identity = RealIdentity {
+            name: "".into(),
             service,
             service_id,
             address,
@@ -304,6 +307,7 @@ impl Registry {
 impl RealIdentity {
     fn record(&self) -> RealRecord {
         RealRecord {
+            name: Arc::clone(&self.name),
             service: self.service_id,
             address: self.address,
             port: self.port,

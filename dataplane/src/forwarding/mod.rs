@@ -189,6 +189,41 @@ impl Forwarding {
         self.neighbours.get(&neighbour).copied()
     }
 
+    /// The neighbours through which `address` is reached: itself on a link, or the gateways of its
+    /// route.
+    pub fn neighbours_towards(&self, address: IpAddr) -> Vec<Neighbour> {
+        let found = match address {
+            IpAddr::V4(address) => self.v4.lookup(address),
+            IpAddr::V6(address) => self.v6.lookup(address),
+        };
+        match found.and_then(|index| self.routes.get(index as usize)) {
+            Some(Route::Via(hops)) => hops
+                .iter()
+                .map(|hop| Neighbour {
+                    port: hop.port,
+                    address: hop.gateway.unwrap_or(address),
+                })
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Every gateway of every route.
+    pub fn gateways(&self) -> impl Iterator<Item = Neighbour> {
+        self.routes.iter().flat_map(|route| {
+            let hops: &[NextHop] = match route {
+                Route::Via(hops) => hops,
+                _ => &[],
+            };
+            hops.iter().filter_map(|hop| {
+                Some(Neighbour {
+                    port: hop.port,
+                    address: hop.gateway?,
+                })
+            })
+        })
+    }
+
     /// How to reach `address`. Packets of one flow give the same `flow_hash` and so take the same
     /// next hop of an ECMP route.
     #[inline]
