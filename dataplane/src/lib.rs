@@ -1,1 +1,4 @@
 //! The Sluice dataplane.
+
+pub mod buffer;
+pub mod dpdk;
