@@ -6,7 +6,7 @@
 //! a real server is (service, address, port), a service is its [`ServiceKey`].
 
 use crate::address::Protocol;
-use crate::connection::Timeouts;
+use crate::connection::{TcpTable, Timeouts};
 use crate::counters::Counter;
 use crate::scheduler::SchedulerKind;
 use crate::verdict::WorkerId;
@@ -131,8 +131,8 @@ pub struct IpvsSettings {
     pub expire_nodest_conn: bool,
     /// `sloppy_tcp`: schedule on any TCP packet.
     pub sloppy_tcp: bool,
-    /// `secure_tcp` table in use.
-    pub secure_tcp: bool,
+    /// The TCP transition table in use (`secure_tcp`).
+    pub table: TcpTable,
 }
 
 impl Default for IpvsSettings {
@@ -141,7 +141,7 @@ impl Default for IpvsSettings {
             conn_reuse_mode: 1,
             expire_nodest_conn: false,
             sloppy_tcp: false,
-            secure_tcp: false,
+            table: TcpTable::Normal,
         }
     }
 }

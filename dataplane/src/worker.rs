@@ -79,18 +79,10 @@ pub struct Worker {
     pub counters: Arc<crossbeam_utils::CachePadded<WorkerCounters>>,
 }
 
-/// The queues, given back so that their ports can be stopped.
-#[derive(Debug)]
-pub struct Queues {
-    /// Receive queues.
-    pub receive: Vec<Receive>,
-    /// Transmit queues.
-    pub transmit: Vec<Transmit>,
-}
-
 impl Worker {
-    /// Polls until `stop` is set; returns the queues. Every packet in hand is freed.
-    pub fn run(self) -> Queues {
+    /// Polls until `stop` is set. Then every packet in hand is freed and the queues are dropped,
+    /// so that their ports can be stopped.
+    pub fn run(self) {
         let Self {
             mut pipeline,
             mut receive,
@@ -173,10 +165,6 @@ impl Worker {
             job.finish();
         }
         pipeline.abandon();
-        Queues {
-            receive,
-            transmit: outbox.transmit,
-        }
     }
 }
 
@@ -193,8 +181,8 @@ impl Desk {
     fn receive(&mut self, port: PortId, counters: &WorkerCounters) {
         let mut bytes = 0;
         for packet in self.burst.as_mut_slice() {
-            bytes += u64::from(packet.total_len());
-            packet.set_receiving_port(u16::from(port.0));
+            bytes += packet.len() as u64;
+            packet.set_port(u16::from(port.0));
         }
         counters.event(Event::RxPackets).add(self.burst.len() as u64);
         counters.event(Event::RxBytes).add(bytes);
@@ -225,7 +213,7 @@ impl Desk {
                 Verdict::Punt(class) => {
                     if let Err(packet) = punt[class as usize].push(packet) {
                         counters.drop(DropReason::PuntFull).add(1);
-                        self.doomed.push_or_free(packet);
+                        self.doom(packet);
                     }
                 }
                 Verdict::Wait(neighbour) => {
@@ -240,15 +228,15 @@ impl Desk {
                         }
                         Err(packet) => {
                             counters.drop(DropReason::WaitFull).add(1);
-                            self.doomed.push_or_free(packet);
+                            self.doom(packet);
                         }
                     }
                 }
                 Verdict::Redirect(_) => {
                     counters.drop(DropReason::RedirectFull).add(1);
-                    self.doomed.push_or_free(packet);
+                    self.doom(packet);
                 }
-                Verdict::Drop(_) => self.doomed.push_or_free(packet),
+                Verdict::Drop(_) => self.doom(packet),
             }
         }
         self.doomed.clear();
@@ -256,11 +244,11 @@ impl Desk {
 
     /// Sends what the Linux stack wants sent; returns how many packets.
     fn inject(&mut self, inject: &mut Consumer, outbox: &mut Outbox) -> usize {
-        let packets = inject.dequeue(&mut self.burst);
+        let packets = inject.dequeue_burst(&mut self.burst);
         if packets > 0 {
             outbox.counters.event(Event::Injected).add(packets as u64);
             for packet in self.burst.drain() {
-                let port = PortId(packet.receiving_port() as u8);
+                let port = PortId(packet.port() as u8);
                 outbox.send(port, packet);
             }
         }
@@ -350,10 +338,10 @@ impl Outbox {
             return;
         }
         let packets = burst.len();
-        let bytes: u64 = burst.as_slice().iter().map(|p| u64::from(p.total_len())).sum();
+        let bytes: u64 = burst.as_slice().iter().map(|p| p.len() as u64).sum();
         while !burst.is_empty() && self.transmit[*queue].queue.tx(burst) > 0 {}
         let refused = burst.len();
-        let refused_bytes: u64 = burst.as_slice().iter().map(|p| u64::from(p.total_len())).sum();
+        let refused_bytes: u64 = burst.as_slice().iter().map(|p| p.len() as u64).sum();
         let counters = &self.counters;
         if refused > 0 {
             counters.drop(DropReason::TxFull).add(refused as u64);

@@ -12,6 +12,12 @@ impl Millis {
     pub fn low(self) -> u32 {
         self.0 as u32
     }
+
+    /// Milliseconds from `earlier` to this moment; 0 if that was later.
+    #[inline]
+    pub fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
 }
 
 impl Add<u32> for Millis {

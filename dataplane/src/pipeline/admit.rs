@@ -1,8 +1,8 @@
 //! Admission: is the frame for this box, is it well-formed, and is it for the dataplane at all?
 
-use super::{Context, OFFLOADS};
+use super::Context;
 use crate::buffer::PacketBuffer;
-use crate::packet::{Headers, MacAddress, Parsed, parse, punt_class};
+use crate::packet::{Headers, MacAddress, Offloads, Parsed, parse, punt_class};
 use crate::verdict::{DropReason, PortId, PuntClass, Verdict};
 
 impl Context<'_> {
@@ -26,7 +26,12 @@ impl Context<'_> {
         if !group && !port.owns(destination) {
             return drop(DropReason::ForeignMac);
         }
-        let parsed = match parse(frame, packet.vlan(), OFFLOADS) {
+        let offloads = Offloads {
+            vlan: packet.vlan(),
+            // No device's word is taken for it yet: not all of them keep it.
+            ipv4_checksum_good: false,
+        };
+        let parsed = match parse(frame, offloads) {
             Ok(parsed) => parsed,
             Err(reason) => return drop(reason),
         };

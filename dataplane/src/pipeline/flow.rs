@@ -7,7 +7,7 @@ use super::{Context, Pass, Spare, WorkerState};
 use crate::address::{Address, Endpoint, FiveTuple, Protocol};
 use crate::buffer::PacketBuffer;
 use crate::connection::{
-    Connection, Direction, InsertError, NewConnection, Slot, Table, Transition,
+    Binding, Connection, Direction, Eviction, InsertError, Signal, Slot, State, Table, TcpState, Transition,
 };
 use crate::counters::Event;
 use crate::packet::{Fragment, Headers, Parsed, punt_class, tcp};
@@ -45,7 +45,7 @@ impl Context<'_> {
         hash: u64,
         spare: &mut impl Spare<P>,
     ) -> Verdict {
-        if let Some((slot, direction)) = table.lookup(hash, tuple) {
+        if let Some((slot, direction)) = table.lookup_hashed(hash, tuple) {
             match self.known(table, slot, direction, headers) {
                 Known::Forward => {
                     return self.forward(table.get(slot), direction, packet, headers, spare);
@@ -58,7 +58,7 @@ impl Context<'_> {
                 }
             }
         }
-        self.unknown(table, packet, headers, tuple, hash, spare)
+        self.unknown(table, packet, headers, tuple, spare)
     }
 
     /// Applies the rules for packets of known connections and accounts for the packet.
@@ -71,19 +71,20 @@ impl Context<'_> {
         headers: &Headers,
     ) -> Known {
         let connection = table.get(slot);
-        let Some(real) = self.services.real(connection.real()) else {
+        let binding = connection.binding();
+        let Some(real) = self.services.real(binding.real) else {
             return Known::Over;
         };
         if self.pass != Pass::First {
             return Known::Forward;
         }
-        if connection.expires_in(self.now) == 0 {
+        if connection.is_expired(self.now) {
             return Known::Over;
         }
-        let syn = connection.protocol() == Protocol::Tcp && is_opening(headers.tcp_flags);
+        let syn = binding.protocol == Protocol::Tcp && is_opening(headers.tcp_flags);
         if syn && direction == Direction::Input {
             let ipvs = &self.services.ipvs;
-            if connection.may_be_reused(ipvs.conn_reuse_mode) {
+            if may_be_reused(connection, ipvs.conn_reuse_mode) {
                 return Known::Over;
             }
             if ipvs.expire_nodest_conn && real.standing == Standing::Listed && real.weight == 0 {
@@ -96,7 +97,7 @@ impl Context<'_> {
                 (Orphans::Expire, Direction::Input) if syn => return Known::Over,
                 (Orphans::Reschedule, Direction::Input) => return Known::Over,
                 (Orphans::Reset, Direction::Input)
-                    if connection.protocol() == Protocol::Tcp && !syn =>
+                    if binding.protocol == Protocol::Tcp && !syn =>
                 {
                     return Known::Reset;
                 }
@@ -123,18 +124,18 @@ impl Context<'_> {
         let transition = table.on_packet(
             slot,
             direction,
-            headers.tcp_flags,
+            signal(headers),
             self.now,
             &self.services.timeouts,
-            self.services.ipvs.secure_tcp,
+            self.services.ipvs.table,
         );
         match transition {
             Transition::None => {}
-            Transition::Activated => {
+            Transition::BecameActive => {
                 cell.inactive.sub(1);
                 cell.active.add(1);
             }
-            Transition::Deactivated => {
+            Transition::BecameInactive => {
                 cell.active.sub(1);
                 cell.inactive.add(1);
             }
@@ -154,7 +155,6 @@ impl Context<'_> {
         packet: &mut P,
         headers: &Headers,
         tuple: &FiveTuple<A>,
-        hash: u64,
         spare: &mut impl Spare<P>,
     ) -> Verdict {
         self.count(Event::ConnectionMisses);
@@ -180,7 +180,7 @@ impl Context<'_> {
         if !schedulable || tuple.source.port == FTP_DATA {
             return self.to_stack(packet, headers);
         }
-        match self.schedule(table, service, headers, tuple, hash) {
+        match self.schedule(table, service, headers, tuple) {
             Ok(slot) => {
                 self.count(Event::ConnectionsCreated);
                 self.forward(table.get(slot), Direction::Input, packet, headers, spare)
@@ -200,7 +200,6 @@ impl Context<'_> {
         service: &VirtualService,
         headers: &Headers,
         tuple: &FiveTuple<A>,
-        hash: u64,
     ) -> Result<Slot, DropReason> {
         let mut excluded = ArrayVec::<RealId, MAX_EXCLUDED>::new();
         loop {
@@ -227,44 +226,44 @@ impl Context<'_> {
             // DR cannot map ports, and a port-0 service keeps the client's.
             let keeps_port = !server.forward.sees_replies() || server.port == 0;
             let port = if keeps_port { tuple.destination.port } else { server.port };
-            let connection = Connection::new(NewConnection {
+            let binding = Binding {
                 protocol: tuple.protocol,
                 client: tuple.source,
-                virtual_endpoint: tuple.destination,
+                vip: tuple.destination,
+                local: tuple.source,
                 destination: Endpoint::new(address, port),
                 real: server.id,
                 service: service.id,
                 forward: server.forward,
-                now: self.now,
-            });
-            match self.insert(table, connection, hash) {
+            };
+            let mut connection = Connection::new(binding, self.now);
+            let transition = connection.on_packet(
+                Direction::Input,
+                signal(headers),
+                self.now,
+                &self.services.timeouts,
+                self.services.ipvs.table,
+            );
+            match self.insert(table, connection) {
                 Ok(slot) => {
                     let cell = server.shared.cell(self.state.worker);
                     cell.connections.add(1);
                     cell.in_packets.add(1);
                     cell.in_bytes.add(headers.ip_length() as u64);
-                    let transition = table.on_packet(
-                        slot,
-                        Direction::Input,
-                        headers.tcp_flags,
-                        self.now,
-                        &self.services.timeouts,
-                        self.services.ipvs.secure_tcp,
-                    );
                     match transition {
-                        Transition::Activated => cell.active.add(1),
-                        Transition::None | Transition::Deactivated => cell.inactive.add(1),
+                        Transition::BecameActive => cell.active.add(1),
+                        Transition::None | Transition::BecameInactive => cell.inactive.add(1),
                     }
                     server.evaluate_overload();
                     return Ok(slot);
                 }
-                Err(InsertError::ReplyKeyInUse) => {
+                Err(InsertError::ReplyKeyInUse(_)) => {
                     if excluded.try_push(server.id).is_err() {
                         return Err(DropReason::ReplyKeyInUse);
                     }
                 }
                 // The look-up just missed, so only a table that is full is left.
-                Err(InsertError::Full | InsertError::KeyInUse) => {
+                Err(InsertError::Full | InsertError::KeyInUse(_)) => {
                     return Err(DropReason::TableFull);
                 }
             }
@@ -276,14 +275,18 @@ impl Context<'_> {
         &mut self,
         table: &mut Table<A>,
         connection: Connection<A>,
-        hash: u64,
     ) -> Result<Slot, InsertError> {
-        match table.insert(hash, connection, self.now) {
+        match table.insert(connection, self.now) {
             Err(InsertError::Full) => {
                 let evicted = table.evict_one(self.now).ok_or(InsertError::Full)?;
-                self.count(Event::ConnectionsEvicted);
-                self.state.unbind(self.services, &evicted);
-                table.insert(hash, connection, self.now)
+                self.count(match evicted.why {
+                    Eviction::Expired => Event::ConnectionsExpired,
+                    Eviction::Embryonic | Eviction::Closing | Eviction::Idle => {
+                        Event::ConnectionsEvicted
+                    }
+                });
+                self.state.unbind(self.services, &evicted.connection);
+                table.insert(connection, self.now)
             }
             result => result,
         }
@@ -338,7 +341,7 @@ impl WorkerState {
     /// Takes an ended connection out of its server's counts.
     pub(super) fn unbind<A: Address>(&self, services: &Services, connection: &Connection<A>) {
         // Control keeps the record of a server until no worker has connections of it.
-        let Some(real) = services.real(connection.real()) else {
+        let Some(real) = services.real(connection.binding().real) else {
             return;
         };
         let cell = real.shared.cell(self.worker);
@@ -355,4 +358,23 @@ impl WorkerState {
 /// A SYN that asks for a new connection (the kernel's `is_new_conn`: SYN set, whatever else).
 fn is_opening(tcp_flags: u8) -> bool {
     tcp_flags & tcp::flags::SYN != 0
+}
+
+/// What the packet tells the state machine.
+fn signal(headers: &Headers) -> Signal {
+    if headers.protocol == Protocol::Tcp.number() {
+        Signal::Tcp(headers.tcp_flags)
+    } else {
+        Signal::Udp
+    }
+}
+
+/// `conn_reuse_mode` (spec 3.6): bit 0 gives up connections that are over, bit 1 also half-closed
+/// ones whose replies we do not see.
+fn may_be_reused<A: Address>(connection: &Connection<A>, mode: u8) -> bool {
+    match connection.state() {
+        State::Tcp(TcpState::TimeWait | TcpState::Close) => mode & 1 != 0,
+        State::Tcp(TcpState::FinWait) => mode & 2 != 0 && connection.is_no_output(),
+        _ => false,
+    }
 }

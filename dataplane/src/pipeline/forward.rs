@@ -33,10 +33,11 @@ impl Context<'_> {
         headers: &Headers,
         spare: &mut impl Spare<P>,
     ) -> Verdict {
-        let virtual_address: IpAddr = connection.virtual_endpoint().address.into();
-        match (connection.forward(), direction) {
+        let binding = connection.binding();
+        let virtual_address: IpAddr = binding.vip.address.into();
+        match (binding.forward, direction) {
             (Forward::Dr, _) => {
-                let to = connection.destination().address.into();
+                let to = binding.destination.address.into();
                 let exit = match self.exit(packet, headers, to, Some(virtual_address)) {
                     Ok(exit) => exit,
                     Err(verdict) => return verdict,
@@ -44,7 +45,7 @@ impl Context<'_> {
                 self.send(packet, headers, &exit, spare)
             }
             (Forward::Nat, Direction::Input) => {
-                let destination = connection.destination();
+                let destination = binding.destination;
                 let to = destination.address.into();
                 let exit = match self.exit(packet, headers, to, Some(virtual_address)) {
                     Ok(exit) => exit,
@@ -54,13 +55,12 @@ impl Context<'_> {
                 self.send(packet, headers, &exit, spare)
             }
             (Forward::Nat, Direction::Output) => {
-                let to = connection.client().address.into();
+                let to = binding.client.address.into();
                 let exit = match self.exit(packet, headers, to, None) {
                     Ok(exit) => exit,
                     Err(verdict) => return verdict,
                 };
-                let virtual_endpoint = connection.virtual_endpoint();
-                rewrite::translate_source(packet.data_mut(), headers, virtual_endpoint);
+                rewrite::translate_source(packet.data_mut(), headers, binding.vip);
                 self.send(packet, headers, &exit, spare)
             }
             (Forward::Local, _) => self.to_stack(packet, headers),

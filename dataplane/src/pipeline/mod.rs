@@ -27,7 +27,7 @@ use crate::counters::{Event, WorkerCounters};
 use crate::epoch::Reader;
 use crate::forwarding::Forwarding;
 use crate::job::{Action, ConnectionRow, Job};
-use crate::packet::{Headers, Offloads};
+use crate::packet::Headers;
 use crate::service::Services;
 use crate::verdict::{DropReason, PortId, PuntClass, Verdict, WorkerId};
 use crossbeam_utils::CachePadded;
@@ -288,6 +288,13 @@ impl Pipeline {
         self.job = Some(listing);
     }
 
+    /// Lets go of the job at hand (at stop).
+    pub fn abandon(&mut self) {
+        if let Some(listing) = self.job.take() {
+            listing.job.finish();
+        }
+    }
+
     /// Connections in both tables.
     pub fn connections(&self) -> usize {
         self.v4.len() + self.v6.len()
@@ -360,17 +367,18 @@ fn visit<A: Address>(
 }
 
 fn row<A: Address>(worker: WorkerId, connection: &Connection<A>, now: Millis) -> ConnectionRow {
+    let binding = connection.binding();
     ConnectionRow {
         worker,
-        protocol: connection.protocol(),
+        protocol: binding.protocol,
         state: connection.state(),
-        expires_ms: connection.expires_in(now),
-        client: connection.client().into(),
-        virtual_address: connection.virtual_endpoint().into(),
-        destination: connection.destination().into(),
-        service: connection.service(),
-        real: connection.real(),
-        forward: connection.forward(),
+        expires_ms: u64::from(connection.expires_in(now)),
+        client: binding.client.into(),
+        virtual_address: binding.vip.into(),
+        destination: binding.destination.into(),
+        service: binding.service,
+        real: binding.real,
+        forward: binding.forward,
         packets: connection.client_packets(),
     }
 }
@@ -397,6 +405,3 @@ impl Context<'_> {
         self.state.counters.event(event).add(1);
     }
 }
-
-/// What the port has verified already: nothing, for now.
-const OFFLOADS: Offloads = Offloads::NONE;
