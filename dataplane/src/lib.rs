@@ -1,1 +1,6 @@
 //! The Sluice dataplane.
+
+pub mod address;
+pub mod buffer;
+pub mod packet;
+pub mod verdict;
