@@ -352,7 +352,7 @@ impl PacketBuilder {
                 let mut bytes = [0; tcp::LEN];
                 header.write(&mut bytes);
                 let mut bytes = [&bytes, options.as_slice(), &self.payload].concat();
-                let checksum = self.pseudo(&bytes).add(&bytes).checksum();
+                let checksum = self.pseudo(&bytes).bytes(&bytes).checksum();
                 put_checksum::<{ tcp::LEN }>(&mut bytes, tcp::field::CHECKSUM, checksum);
                 bytes
             }
@@ -371,7 +371,7 @@ impl PacketBuilder {
                 header.write(&mut bytes);
                 let mut bytes = [&bytes, self.payload.as_slice()].concat();
                 if *checksum {
-                    let checksum = self.pseudo(&bytes).add(&bytes).udp_checksum();
+                    let checksum = self.pseudo(&bytes).bytes(&bytes).udp_checksum();
                     put_checksum::<{ udp::LEN }>(&mut bytes, udp::field::CHECKSUM, checksum);
                 }
                 bytes
@@ -406,7 +406,7 @@ impl PacketBuilder {
                     IpAddr::V4(_) => Sum::default(),
                     IpAddr::V6(_) => self.pseudo(&bytes),
                 };
-                let checksum = pseudo.add(&bytes).checksum();
+                let checksum = pseudo.bytes(&bytes).checksum();
                 put_checksum::<{ icmpv4::LEN }>(&mut bytes, icmpv4::field::CHECKSUM, checksum);
                 bytes
             }
@@ -417,15 +417,15 @@ impl PacketBuilder {
     fn pseudo(&self, transport: &[u8]) -> Sum {
         let sum = match (self.source, self.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                Sum::of(&source.octets()).add(&destination.octets())
+                Sum::of(&source.octets()).bytes(&destination.octets())
             }
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                Sum::of(&source.octets()).add(&destination.octets())
+                Sum::of(&source.octets()).bytes(&destination.octets())
             }
             _ => panic!("source and destination are of different families"),
         };
-        sum.add_word(u16::from(self.protocol()))
-            .add_word(length(transport.len()))
+        sum.word(u16::from(self.protocol()))
+            .word(length(transport.len()))
     }
 }
 

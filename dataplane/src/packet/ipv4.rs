@@ -95,7 +95,7 @@ impl Header {
     /// options call [`fill_checksum`].
     #[inline]
     pub fn write(self, header: &mut [u8; LEN]) {
-        header[field::VERSION_IHL] = self.version << 4 | self.header_length / 4;
+        header[field::VERSION_IHL] = self.version << 4 | (self.header_length / 4);
         header[field::TOS] = self.tos;
         store16(header, field::TOTAL_LENGTH, self.total_length);
         store16(header, field::ID, self.id);

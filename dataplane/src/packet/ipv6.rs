@@ -9,7 +9,8 @@
 //!
 //! [`transport`] walks the extension headers: hop-by-hop only first, at most one fragment header, at
 //! most [`MAX_EXTENSIONS`] in all, so that its time is bounded. It stops at what it cannot look into
-//! (ESP, "no next header", unknown protocols, later fragments) and reports that as the protocol.
+//! (ESP, "no next header", unknown protocols, routing headers with stops left, later fragments) and
+//! reports that as the protocol.
 
 use super::bytes::{array, load, load16, load32, store, store16, store32};
 use std::net::Ipv6Addr;
@@ -145,6 +146,11 @@ pub fn transport(next_header: u8, payload: &[u8]) -> Result<Transport, BadExtens
                 if kind == 0 && segments_left != 0 {
                     return Err(BadExtension);
                 }
+                // The transport checksum covers the last stop's address, not the one in the header
+                // (RFC 8200 8.1), so nothing behind it may be translated.
+                if segments_left != 0 {
+                    return Ok(found);
+                }
                 options_length(payload, found.offset)?
             }
             DESTINATION_OPTIONS => options_length(payload, found.offset)?,
@@ -230,7 +236,7 @@ mod tests {
         let payload = [
             60, 0, 5, 2, 0, 0, 1, 0, // hop-by-hop: router alert
             43, 0, 1, 4, 0, 0, 0, 0, // destination options
-            51, 0, 4, 1, 0, 0, 0, 0, // routing type 4
+            51, 0, 4, 0, 0, 0, 0, 0, // routing type 4, at the last stop
             44, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2, // authentication, 12 bytes
             6, 0, 0x00, 0x01, 0, 0, 0, 9, // fragment: first
         ];
@@ -254,6 +260,9 @@ mod tests {
             let found = transport(protocol, &[]).unwrap();
             assert_eq!((found.protocol, found.offset), (protocol, 0));
         }
+        let stops_left = [6, 0, 4, 1, 0, 0, 0, 0];
+        let found = transport(ROUTING, &stops_left).unwrap();
+        assert_eq!((found.protocol, found.offset), (ROUTING, 0));
         let later = transport(FRAGMENT, &[60, 0, 0x05, 0xc8, 0, 0, 0, 9]).unwrap();
         assert_eq!((later.protocol, later.offset), (60, 8));
         assert_eq!(later.fragment.unwrap().offset, 185);
