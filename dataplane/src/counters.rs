@@ -129,13 +129,13 @@ impl WorkerCounters {
 
     /// The counter of packets dropped for `reason`.
     #[inline]
-    pub fn drop(&self, reason: DropReason) -> &Counter {
+    pub fn dropped(&self, reason: DropReason) -> &Counter {
         &self.drops[reason as usize]
     }
 
     /// The counter of packets punted in `class`.
     #[inline]
-    pub fn punt(&self, class: PuntClass) -> &Counter {
+    pub fn punted(&self, class: PuntClass) -> &Counter {
         &self.punts[class as usize]
     }
 
@@ -146,10 +146,10 @@ impl WorkerCounters {
             .map(|e| (e.name().to_owned(), self.event(*e).value()));
         let drops = DropReason::ALL
             .iter()
-            .map(|r| (format!("drop.{r}"), self.drop(*r).value()));
+            .map(|r| (format!("drop.{r}"), self.dropped(*r).value()));
         let punts = PuntClass::ALL
             .iter()
-            .map(|c| (format!("punt.{c}"), self.punt(*c).value()));
+            .map(|c| (format!("punt.{c}"), self.punted(*c).value()));
         events
             .chain(drops)
             .chain(punts)

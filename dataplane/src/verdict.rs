@@ -4,7 +4,6 @@
 //! the worker (`stats` prints them by [`DropReason::name`]), so a lost packet that no counter
 //! explains is a bug.
 
-use std::fmt::{Display, Formatter};
 use std::net::IpAddr;
 
 /// Index of a port in configuration order (not DPDK's number: a port may have several devices).
@@ -58,8 +57,8 @@ macro_rules! named {
             }
         }
 
-        impl Display for $name {
-            fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.name())
             }
         }

@@ -4,12 +4,13 @@
 //! It never locks, allocates, logs or makes a system call per packet; what it cannot decide goes
 //! to the control core through rings, and everything it gives up is counted (DESIGN §2, §3).
 
+use crate::buffer::PacketBuffer;
 use crate::connection::Millis;
 use crate::counters::{Event, WorkerCounters};
 use crate::dpdk::{Burst, Consumer, Mbuf, Mempool, Producer, RxQueue, TxQueue, tsc};
 use crate::job::Job;
 use crate::pipeline::{BURST, Outcome, Pass, Pipeline, Spare, WaitingRoom};
-use crate::verdict::{DropReason, Neighbour, PortId, PuntClass, Verdict};
+use crate::verdict::{DropReason, Neighbour, PortId, Verdict};
 use arrayvec::ArrayVec;
 use crossbeam_queue::ArrayQueue;
 use std::sync::Arc;
@@ -61,7 +62,8 @@ pub struct Worker {
     pub transmit: Vec<Transmit>,
     /// Where packets of its own making come from.
     pub mempool: &'static Mempool,
-    /// To the slow path, one ring per class in the order of [`PuntClass::ALL`].
+    /// To the slow path, one ring per class in the order of
+    /// [`PuntClass::ALL`](crate::verdict::PuntClass::ALL).
     pub punt: Vec<Producer>,
     /// From the Linux stack; `None` for all workers but one.
     pub inject: Option<Consumer>,
@@ -209,11 +211,11 @@ impl Desk {
         let counters = pipeline.counters();
         for (packet, verdict) in self.burst.drain().zip(self.verdicts) {
             match verdict {
-                Verdict::Tx(port) => outbox.send(port, packet),
+                Verdict::Tx(port) => outbox.transmit(port, packet),
                 Verdict::Punt(class) => {
                     if let Err(packet) = punt[class as usize].push(packet) {
-                        counters.drop(DropReason::PuntFull).add(1);
-                        self.doom(packet);
+                        counters.dropped(DropReason::PuntFull).add(1);
+                        drop(self.doomed.push(packet));
                     }
                 }
                 Verdict::Wait(neighbour) => {
@@ -227,19 +229,20 @@ impl Desk {
                             }
                         }
                         Err(packet) => {
-                            counters.drop(DropReason::WaitFull).add(1);
-                            self.doom(packet);
+                            counters.dropped(DropReason::WaitFull).add(1);
+                            drop(self.doomed.push(packet));
                         }
                     }
                 }
                 Verdict::Redirect(_) => {
-                    counters.drop(DropReason::RedirectFull).add(1);
-                    self.doom(packet);
+                    counters.dropped(DropReason::RedirectFull).add(1);
+                    drop(self.doomed.push(packet));
                 }
-                Verdict::Drop(_) => self.doom(packet),
+                Verdict::Drop(_) => drop(self.doomed.push(packet)),
             }
         }
         self.doomed.clear();
+        outbox.send_late();
     }
 
     /// Sends what the Linux stack wants sent; returns how many packets.
@@ -249,7 +252,7 @@ impl Desk {
             outbox.counters.event(Event::Injected).add(packets as u64);
             for packet in self.burst.drain() {
                 let port = PortId(packet.port() as u8);
-                outbox.send(port, packet);
+                outbox.transmit(port, packet);
             }
         }
         packets
@@ -271,14 +274,18 @@ impl Desk {
                 now,
                 BURST,
                 |packet, outcome| ready.push((packet, outcome)),
-                |neighbour| drop(asks.push(neighbour)),
+                |neighbour| {
+                    // A full queue: asked again later.
+                    let _ = asks.push(neighbour);
+                },
             );
             let round = ready.len();
             for (packet, outcome) in ready {
                 if outcome == Outcome::Resolved {
                     pipeline.counters().event(Event::WaitResolved).add(1);
                 }
-                self.burst.push_or_free(packet);
+                // Cannot be full: the burst was just drained.
+                drop(self.burst.push(packet));
                 self.run(pipeline, outbox, punt, asks, now, Pass::Retry(outcome));
             }
             if round < BURST {
@@ -290,12 +297,17 @@ impl Desk {
 
 /// Packets on their way out, a burst per port.
 struct Outbox {
-    transmit: Vec<Transmit>,
-    /// By [`PortId`]: the index in `transmit`, and the burst being filled.
+    queues: Vec<Transmit>,
+    /// By [`PortId`]: the index in `queues`, and the burst being filled.
     ports: Vec<(Option<usize>, Burst<BURST>)>,
+    /// Fragments made while a burst was processed; they follow it.
+    late: Vec<(PortId, Mbuf)>,
     mempool: &'static Mempool,
     counters: Arc<crossbeam_utils::CachePadded<WorkerCounters>>,
 }
+
+/// Fragments of one burst that may wait to follow it.
+const LATE: usize = BURST * 64;
 
 impl Outbox {
     fn new(
@@ -315,10 +327,37 @@ impl Outbox {
             })
             .collect();
         Self {
-            transmit,
+            queues: transmit,
             ports,
+            late: Vec::with_capacity(LATE),
             mempool,
             counters,
+        }
+    }
+
+    fn send_late(&mut self) {
+        let mut late = std::mem::take(&mut self.late);
+        for (port, packet) in late.drain(..) {
+            self.transmit(port, packet);
+        }
+        self.late = late;
+    }
+
+    /// Puts a packet into the burst of its port.
+    fn transmit(&mut self, port: PortId, packet: Mbuf) {
+        let index = usize::from(port.0);
+        match self.ports.get_mut(index) {
+            Some((Some(_), burst)) => {
+                // Never full here: a full burst is flushed at once, and what is refused is dropped.
+                drop(burst.push(packet));
+                if burst.is_full() {
+                    self.flush(index);
+                }
+            }
+            Some((None, _)) | None => {
+                self.counters.dropped(DropReason::PortDown).add(1);
+                drop(packet);
+            }
         }
     }
 
@@ -339,12 +378,12 @@ impl Outbox {
         }
         let packets = burst.len();
         let bytes: u64 = burst.as_slice().iter().map(|p| p.len() as u64).sum();
-        while !burst.is_empty() && self.transmit[*queue].queue.tx(burst) > 0 {}
+        while !burst.is_empty() && self.queues[*queue].queue.tx(burst) > 0 {}
         let refused = burst.len();
         let refused_bytes: u64 = burst.as_slice().iter().map(|p| p.len() as u64).sum();
         let counters = &self.counters;
         if refused > 0 {
-            counters.drop(DropReason::TxFull).add(refused as u64);
+            counters.dropped(DropReason::TxFull).add(refused as u64);
             burst.clear();
         }
         counters
@@ -360,18 +399,10 @@ impl Spare<Mbuf> for Outbox {
     }
 
     fn send(&mut self, port: PortId, packet: Mbuf) {
-        let index = usize::from(port.0);
-        match self.ports.get_mut(index) {
-            Some((Some(_), burst)) => {
-                burst.push_or_free(packet);
-                if burst.is_full() {
-                    self.flush(index);
-                }
-            }
-            Some((None, _)) | None => {
-                self.counters.drop(DropReason::PortDown).add(1);
-                drop(packet);
-            }
+        if self.late.len() < LATE {
+            self.late.push((port, packet));
+        } else {
+            self.counters.dropped(DropReason::NoBuffer).add(1);
         }
     }
 }

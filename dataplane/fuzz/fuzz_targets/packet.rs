@@ -38,9 +38,9 @@ fuzz_target!(|input: &[u8]| {
     translate(frame, &headers);
     answer(frame, &headers);
     retag(frame, &headers);
-    let packet = Frame::from_bytes(frame);
+    let mut packet = Frame::from_bytes(frame);
     let buffer = || Some(Frame::with_tailroom(&[], usize::from(u16::MAX)));
-    let _ = fragment_ipv4(packet, &headers, u16::from(mtu) * 8, buffer, |fragment| {
+    let _ = fragment_ipv4(&mut packet, &headers, u16::from(mtu) * 8, buffer, |fragment| {
         let _ = parse(fragment.data(), offloads);
     });
 });

@@ -39,21 +39,22 @@ impl From<NotFragmented> for DropReason {
     }
 }
 
-/// Cuts `packet` into fragments of at most `mtu` bytes (IP header included) and hands them to `emit`
-/// in order; returns how many. A packet that fits is handed on alone and without its Ethernet padding.
+/// Cuts `packet` into fragments of at most `mtu` bytes (IP header included) and returns how many:
+/// the packet itself becomes the first, the later ones are handed to `emit` in order. A packet that
+/// fits stays whole, without its Ethernet padding.
 ///
 /// The link header, VLAN tags in the frame included, is copied to every fragment, and so is the port.
 /// A tag that the device took out must have been pushed back or is forgotten: a fragment's buffer
 /// could not hold it. Fragments are cut again correctly.
 ///
 /// # Errors
-/// [`NotFragmented`]; the packet is freed and nothing was emitted.
+/// [`NotFragmented`]; the packet is whole and nothing was emitted.
 pub fn fragment_ipv4<P: PacketBuffer>(
-    mut packet: P,
+    packet: &mut P,
     headers: &Headers,
     mtu: u16,
     mut alloc: impl FnMut() -> Option<P>,
-    mut emit: impl FnMut(P),
+    emit: impl FnMut(P),
 ) -> Result<usize, NotFragmented> {
     let (l3, end) = (usize::from(headers.l3), usize::from(headers.end));
     packet.truncate(end);
@@ -73,7 +74,6 @@ pub fn fragment_ipv4<P: PacketBuffer>(
     }
     let mtu = usize::from(mtu);
     if end - l3 <= mtu {
-        emit(packet);
         return Ok(1);
     }
     if original.dont_fragment {
@@ -125,7 +125,6 @@ pub fn fragment_ipv4<P: PacketBuffer>(
         write_header(bytes, header);
     }
     let count = 1 + fragments.len();
-    emit(packet);
     fragments.into_iter().for_each(emit);
     Ok(count)
 }
@@ -248,12 +247,13 @@ mod tests {
         let mut sent = Vec::new();
         let mut packet = Frame::from_bytes(frame);
         packet.set_port(3);
-        let result = fragment_ipv4(packet, &headers(frame), mtu, alloc, |fragment: Frame| {
+        let result = fragment_ipv4(&mut packet, &headers(frame), mtu, alloc, |fragment: Frame| {
             assert_eq!(fragment.port(), 3);
             sent.push(fragment.data().to_vec());
         });
         match result {
             Ok(count) => {
+                sent.insert(0, packet.data().to_vec());
                 assert_eq!(count, sent.len());
                 Ok(sent)
             }
@@ -416,8 +416,8 @@ mod tests {
                 end: offsets[2],
                 ..headers(&udp().build())
             };
-            let packet = Frame::from_bytes(&frame);
-            let _ = fragment_ipv4(packet, &headers, mtu, || Some(buffer()), drop);
+            let mut packet = Frame::from_bytes(&frame);
+            let _ = fragment_ipv4(&mut packet, &headers, mtu, || Some(buffer()), drop);
         }
 
         #[test]
@@ -432,8 +432,8 @@ mod tests {
                 end: frame.len() as u16,
                 ..headers(&udp().build())
             };
-            let packet = Frame::from_bytes(&frame);
-            let _ = fragment_ipv4(packet, &headers, mtu, || Some(buffer()), drop);
+            let mut packet = Frame::from_bytes(&frame);
+            let _ = fragment_ipv4(&mut packet, &headers, mtu, || Some(buffer()), drop);
         }
     }
 }

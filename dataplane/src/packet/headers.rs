@@ -10,7 +10,7 @@ use super::bytes::{array, load16};
 use super::{ethernet, icmpv6, ipv4, ipv6, sctp, tcp, udp, vlan};
 use crate::address::{Address, Endpoint, Family, FiveTuple, Protocol};
 use crate::verdict::DropReason;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What the device already did for the frame.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -125,6 +125,28 @@ impl Headers {
     #[inline]
     pub fn destination<A: Address>(&self, frame: &[u8]) -> Option<A> {
         self.address(frame, A::LEN)
+    }
+
+    /// Sender's address, whatever the family, if `frame` is the one parsed.
+    pub fn source_ip(&self, frame: &[u8]) -> Option<IpAddr> {
+        match self.family {
+            Family::V4 => self.source::<Ipv4Addr>(frame).map(IpAddr::V4),
+            Family::V6 => self.source::<Ipv6Addr>(frame).map(IpAddr::V6),
+        }
+    }
+
+    /// Receiver's address, whatever the family, if `frame` is the one parsed.
+    pub fn destination_ip(&self, frame: &[u8]) -> Option<IpAddr> {
+        match self.family {
+            Family::V4 => self.destination::<Ipv4Addr>(frame).map(IpAddr::V4),
+            Family::V6 => self.destination::<Ipv6Addr>(frame).map(IpAddr::V6),
+        }
+    }
+
+    /// True if a router may cut the packet.
+    #[inline]
+    pub fn may_be_fragmented(&self) -> bool {
+        self.family == Family::V4 && !self.dont_fragment
     }
 
     /// The five-tuple, if the packet is of family `A`, its protocol is one that services balance, and

@@ -202,7 +202,7 @@ fn refuse_unanswerable(frame: &[u8], headers: &Headers) -> Result<(), NotSent> {
     Ok(())
 }
 
-fn swap_macs(frame: &mut [u8]) {
+pub(super) fn swap_macs(frame: &mut [u8]) {
     if let Some(link) = frame.first_chunk_mut() {
         let header = ethernet::Header::read(link);
         let (source, destination): (MacAddress, MacAddress) = (header.destination, header.source);

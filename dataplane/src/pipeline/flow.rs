@@ -171,8 +171,8 @@ impl Context<'_> {
         }
         let schedulable = match tuple.protocol {
             Protocol::Tcp => {
-                let opening = headers.tcp_flags & tcp::flags::SYN != 0 || services.ipvs.sloppy_tcp;
-                opening && headers.tcp_flags & tcp::flags::RST == 0
+                let opening = headers.tcp_flags & tcp::SYN != 0 || services.ipvs.sloppy_tcp;
+                opening && headers.tcp_flags & tcp::RST == 0
             }
             Protocol::Udp => true,
             Protocol::Sctp => return Verdict::Drop(DropReason::NotSupported),
@@ -357,7 +357,7 @@ impl WorkerState {
 
 /// A SYN that asks for a new connection (the kernel's `is_new_conn`: SYN set, whatever else).
 fn is_opening(tcp_flags: u8) -> bool {
-    tcp_flags & tcp::flags::SYN != 0
+    tcp_flags & tcp::SYN != 0
 }
 
 /// What the packet tells the state machine.

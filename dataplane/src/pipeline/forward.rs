@@ -12,7 +12,8 @@ use crate::forwarding::{Adjacency, Resolution};
 use crate::packet::icmp_error::IcmpError;
 use crate::packet::{Headers, fragment, rewrite};
 use crate::service::{Forward, Transit};
-use crate::verdict::{DropReason, PortId, Verdict};
+use crate::verdict::{DropReason, Verdict};
+use arrayvec::ArrayVec;
 use std::net::IpAddr;
 
 /// A way out that the packet fits through.
@@ -45,13 +46,16 @@ impl Context<'_> {
                 self.send(packet, headers, &exit, spare)
             }
             (Forward::Nat, Direction::Input) => {
-                let destination = binding.destination;
-                let to = destination.address.into();
+                let to = binding.destination.address.into();
                 let exit = match self.exit(packet, headers, to, Some(virtual_address)) {
                     Ok(exit) => exit,
                     Err(verdict) => return verdict,
                 };
-                rewrite::translate_destination(packet.data_mut(), headers, destination);
+                let to = binding.destination;
+                if let Err(reason) = rewrite::translate_destination(packet.data_mut(), headers, to)
+                {
+                    return Verdict::Drop(reason);
+                }
                 self.send(packet, headers, &exit, spare)
             }
             (Forward::Nat, Direction::Output) => {
@@ -60,7 +64,10 @@ impl Context<'_> {
                     Ok(exit) => exit,
                     Err(verdict) => return verdict,
                 };
-                rewrite::translate_source(packet.data_mut(), headers, binding.vip);
+                let vip = binding.vip;
+                if let Err(reason) = rewrite::translate_source(packet.data_mut(), headers, vip) {
+                    return Verdict::Drop(reason);
+                }
                 self.send(packet, headers, &exit, spare)
             }
             (Forward::Local, _) => self.to_stack(packet, headers),
@@ -175,17 +182,26 @@ impl Context<'_> {
         adjacency: Adjacency,
         spare: &mut impl Spare<P>,
     ) -> Verdict {
-        let port: PortId = adjacency.port;
-        match fragment::fragment_ipv4(packet, headers, adjacency.mtu, spare, port) {
-            Ok(sent) => {
-                self.state
-                    .counters
-                    .event(Event::FragmentsSent)
-                    .add(sent as u64 + 1);
-                // The packet itself has become the last fragment.
+        let port = adjacency.port;
+        let mut fragments = ArrayVec::<P, { fragment::MAX_FRAGMENTS }>::new();
+        let cut = fragment::fragment_ipv4(
+            packet,
+            headers,
+            adjacency.mtu,
+            || spare.allocate(),
+            |fragment| fragments.push(fragment),
+        );
+        match cut {
+            Ok(count) => {
+                let sent = self.state.counters.event(Event::FragmentsSent);
+                sent.add(count as u64);
+                for fragment in fragments {
+                    spare.send(port, fragment);
+                }
+                // The packet itself has become the first fragment.
                 Verdict::Tx(port)
             }
-            Err(_) => Verdict::Drop(DropReason::NoBuffer),
+            Err(reason) => Verdict::Drop(reason.into()),
         }
     }
 }

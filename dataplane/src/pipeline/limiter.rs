@@ -5,7 +5,7 @@ use crate::verdict::PuntClass;
 
 /// A token bucket refilled by the millisecond; its burst is a tenth of a second's tokens.
 #[derive(Clone, Copy, Debug)]
-pub struct TokenBucket {
+pub(super) struct TokenBucket {
     per_second: u64,
     /// Tokens times 1000, so that slow rates refill smoothly.
     level: u64,
@@ -14,7 +14,7 @@ pub struct TokenBucket {
 
 impl TokenBucket {
     /// A full bucket of `per_second` tokens a second.
-    pub const fn new(per_second: u64) -> Self {
+    pub(super) const fn new(per_second: u64) -> Self {
         Self {
             per_second,
             level: Self::depth(per_second),
@@ -24,7 +24,7 @@ impl TokenBucket {
 
     /// Takes a token if there is one.
     #[inline]
-    pub fn take(&mut self, now: Millis) -> bool {
+    pub(super) fn take(&mut self, now: Millis) -> bool {
         let elapsed = now.since(self.refilled);
         if elapsed > 0 {
             self.refilled = now;
@@ -48,11 +48,11 @@ impl TokenBucket {
 }
 
 /// ICMP errors (and TCP resets) a worker may send per second.
-pub const ICMP_ERRORS_PER_SECOND: u64 = 10_000;
+pub(super) const ICMP_ERRORS_PER_SECOND: u64 = 10_000;
 
 /// Per-class punt rates of one worker, packets per second: generous for what keeps the box alive
 /// and operable, firm for what strangers can send.
-pub fn punt_limiters() -> [TokenBucket; PuntClass::COUNT] {
+pub(super) fn punt_limiters() -> [TokenBucket; PuntClass::COUNT] {
     std::array::from_fn(|class| {
         TokenBucket::new(match PuntClass::ALL[class] {
             PuntClass::Vrrp => 20_000,

@@ -54,7 +54,8 @@ pub enum Pass {
 pub trait Spare<P> {
     /// An empty packet buffer.
     fn allocate(&mut self) -> Option<P>;
-    /// Sends a packet made here on `port`, ahead of the packet being processed.
+    /// Sends a packet made here on `port`, after the burst it came from: a first fragment, which
+    /// has the ports, then goes before the later ones.
     fn send(&mut self, port: PortId, packet: P);
 }
 
@@ -388,13 +389,13 @@ impl Context<'_> {
     #[inline]
     fn settle(&mut self, verdict: Verdict) -> Verdict {
         match verdict {
-            Verdict::Drop(reason) => self.state.counters.drop(reason).add(1),
+            Verdict::Drop(reason) => self.state.counters.dropped(reason).add(1),
             Verdict::Punt(class) => {
                 if !self.state.punts[class as usize].take(self.now) {
-                    self.state.counters.drop(DropReason::PuntPoliced).add(1);
+                    self.state.counters.dropped(DropReason::PuntPoliced).add(1);
                     return Verdict::Drop(DropReason::PuntPoliced);
                 }
-                self.state.counters.punt(class).add(1);
+                self.state.counters.punted(class).add(1);
             }
             Verdict::Tx(_) | Verdict::Redirect(_) | Verdict::Wait(_) => {}
         }

@@ -36,7 +36,7 @@ impl Context<'_> {
         if !self.state.icmp.take(self.now) {
             return Verdict::Drop(DropReason::IcmpLimited);
         }
-        if icmp_error::build(packet, headers, error, speaker).is_err() {
+        if icmp_error::build(packet, headers, error, speaker, 0).is_err() {
             return Verdict::Drop(otherwise);
         }
         self.count(match error {

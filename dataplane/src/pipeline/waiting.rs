@@ -9,11 +9,11 @@ use crate::forwarding::{Forwarding, NeighbourState};
 use crate::verdict::Neighbour;
 
 /// Packets that may wait for one address.
-pub const PER_NEIGHBOUR: usize = 3;
+const PER_NEIGHBOUR: usize = 3;
 /// Packets that may wait in all.
-pub const CAPACITY: usize = 256;
+const CAPACITY: usize = 256;
 /// How long a packet waits, in milliseconds.
-pub const PATIENCE_MS: u64 = 3_000;
+const PATIENCE_MS: u64 = 3_000;
 /// The question is repeated after this time, in milliseconds.
 const ASK_AGAIN_MS: u64 = 1_000;
 
