@@ -11,6 +11,7 @@ use super::model::{
 pub(crate) fn config(table: &EffectiveTable) -> Option<Config> {
     let single = |kind| table.find(kind, "");
     let ports: Vec<_> = table.of("port").map(port).collect();
+    let mut reals = table.real_servers();
     Some(Config {
         global: global(single("global")?)?,
         timeouts: timeouts(single("timeouts")?)?,
@@ -21,7 +22,12 @@ pub(crate) fn config(table: &EffectiveTable) -> Option<Config> {
             .collect(),
         virtual_servers: table
             .of("virtual_server")
-            .map(|section| service(section, table))
+            .map(|section| {
+                service(
+                    section,
+                    reals.remove(section.name.as_str()).unwrap_or_default(),
+                )
+            })
             .collect(),
         ports,
     })
@@ -113,7 +119,7 @@ fn neighbor(section: &Section, ports: &[PortConfig]) -> Option<NeighborConfig> {
     })
 }
 
-fn service(section: &Section, table: &EffectiveTable) -> VirtualServerConfig {
+fn service(section: &Section, reals: Vec<&Section>) -> VirtualServerConfig {
     VirtualServerConfig {
         name: section.name.clone(),
         addresses: section.get("addresses").unwrap_or_default(),
@@ -140,12 +146,9 @@ fn service(section: &Section, table: &EffectiveTable) -> VirtualServerConfig {
         on_real_removed: or_default(section, "on_real_removed"),
         client_address: or_default(section, "client_address"),
         no_server: or_default(section, "no_server"),
-        real_servers: table
-            .of("real_server")
-            .filter_map(|real| {
-                let (service, name) = real.name.split_once('/')?;
-                (service == section.name).then(|| real_server(real, name))?
-            })
+        real_servers: reals
+            .into_iter()
+            .filter_map(|real| real_server(real, real.name.split_once('/')?.1))
             .collect(),
         place: Place(section.origin.clone()),
     }

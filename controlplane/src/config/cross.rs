@@ -9,12 +9,17 @@ mod watch;
 
 use super::diagnostic::nearest;
 use super::effective::{EffectiveTable, Section, Setting};
+use super::location::Origin;
 use super::report::Report;
 use super::value::{Type, Value};
 
-/// Runs every cross check.
-pub(crate) fn check(table: &EffectiveTable, report: &mut Report) {
-    for section in &table.sections {
+/// Runs every cross check. `main` is the main file as a whole.
+pub(crate) fn check(table: &EffectiveTable, main: &Origin, report: &mut Report) {
+    if table.of("port").next().is_none() {
+        let message = "no [port] section: nothing will be forwarded; expected at least one";
+        report.warning(main, None, None, message.to_owned());
+    }
+    for section in table.sections() {
         required(section, report);
         for setting in &section.settings {
             references(table, section, setting, report);

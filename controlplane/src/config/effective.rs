@@ -1,6 +1,7 @@
 //! Every setting that applies, with its text, its parsed value and its origin: what a dump shows and what the model,
 //! the cross checks and the reload comparison read.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -13,10 +14,26 @@ use super::value::Value;
 /// All sections in file order, `[global]`, `[timeouts]` and `[ipvs]` always present.
 #[derive(Clone, Debug, Default)]
 pub struct EffectiveTable {
-    pub(crate) sections: Vec<Section>,
+    sections: Vec<Section>,
+    /// Position by kind and name: a director may have a hundred thousand real servers.
+    index: HashMap<&'static str, HashMap<String, usize>>,
 }
 
 impl EffectiveTable {
+    pub(crate) fn new(sections: Vec<Section>) -> Self {
+        let mut index: HashMap<&'static str, HashMap<String, usize>> = HashMap::new();
+        for (position, section) in sections.iter().enumerate() {
+            let names = index.entry(section.kind.name).or_default();
+            names.insert(section.name.clone(), position);
+        }
+        Self { sections, index }
+    }
+
+    /// Every section, in file order.
+    pub(crate) fn sections(&self) -> &[Section] {
+        &self.sections
+    }
+
     /// The sections of a kind, in file order.
     pub(crate) fn of<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Section> {
         self.sections
@@ -25,9 +42,18 @@ impl EffectiveTable {
     }
 
     pub(crate) fn find(&self, kind: &str, name: &str) -> Option<&Section> {
-        self.sections
-            .iter()
-            .find(|section| section.kind.name == kind && section.name == name)
+        self.sections.get(*self.index.get(kind)?.get(name)?)
+    }
+
+    /// The real servers of each service by its name, in file order.
+    pub(crate) fn real_servers(&self) -> HashMap<&str, Vec<&Section>> {
+        let mut by_service: HashMap<&str, Vec<&Section>> = HashMap::new();
+        for real in self.of("real_server") {
+            if let Some((service, _)) = real.name.split_once('/') {
+                by_service.entry(service).or_default().push(real);
+            }
+        }
+        by_service
     }
 }
 

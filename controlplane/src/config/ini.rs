@@ -159,25 +159,18 @@ impl Parser {
 
     fn header(&mut self, number: u32, header: &str) {
         self.open = false;
-        let Some((inside, rest)) = header.split_once(']') else {
-            // Whatever follows must not be taken for settings of the section before.
-            self.fault(
-                number,
-                None,
-                format!("`[{header}` has no closing bracket; expected `[kind]` or `[kind name]`"),
-            );
-            self.begin(number, header);
-            return;
-        };
-        if !rest.trim().is_empty() {
-            let rest = rest.trim();
-            self.fault(
-                number,
-                None,
-                format!("`{rest}` after the section header; expected nothing but a comment there"),
-            );
-        }
+        let (inside, rest) = header.split_once(']').unwrap_or((header, ""));
+        let rest = rest.trim();
+        // Whatever follows a broken header must not be taken for settings of the section before.
         self.begin(number, inside);
+        if !header.contains(']') {
+            let message = "the header has no closing bracket; expected `[kind]` or `[kind name]`";
+            self.fault(number, None, message.to_owned());
+        } else if !rest.is_empty() {
+            let message =
+                format!("`{rest}` after the header; expected nothing but a comment there");
+            self.fault(number, None, message);
+        }
     }
 
     fn begin(&mut self, number: u32, inside: &str) {

@@ -38,7 +38,7 @@ pub(crate) fn effective(
     for found in overrides() {
         origins.insert(found.origin.to_string(), found.origin.clone());
     }
-    let mut table = EffectiveTable::default();
+    let mut sections = Vec::with_capacity(known.len());
     for section in known {
         let mut names: Vec<(&'static Key, String)> = Vec::new();
         for key in section.kind.keys {
@@ -85,15 +85,15 @@ pub(crate) fn effective(
                 value,
             })
         });
-        table.sections.push(Section {
+        sections.push(Section {
             kind: section.kind,
             name: section.name.clone(),
             origin: section.origin.clone(),
             settings: settings.collect(),
         });
     }
-    inherit_forward(&mut table);
-    Ok(table)
+    inherit_forward(&mut sections);
+    Ok(EffectiveTable::new(sections))
 }
 
 /// The text that applies if nobody sets the key. A feature that is not built has none: it does not act.
@@ -120,13 +120,14 @@ fn host_name() -> String {
 }
 
 /// A real server without a setting of its own takes its service's, which may come from any layer.
-fn inherit_forward(table: &mut EffectiveTable) {
-    let services: HashMap<String, Section> = table
-        .of("virtual_server")
-        .map(|section| (section.name.clone(), section.clone()))
+fn inherit_forward(sections: &mut [Section]) {
+    let services = sections
+        .iter()
+        .filter(|section| section.kind.name == "virtual_server");
+    let services: HashMap<String, Section> = services
+        .map(|service| (service.name.clone(), service.clone()))
         .collect();
-    for section in table
-        .sections
+    for section in sections
         .iter_mut()
         .filter(|section| section.kind.name == "real_server")
     {

@@ -120,7 +120,7 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, Diagnostics> {
             return Err(report.finish());
         }
     };
-    cross::check(&effective, &mut report);
+    cross::check(&effective, &whole, &mut report);
     let config = build::config(&effective);
     let mut diagnostics = report.finish();
     match config {

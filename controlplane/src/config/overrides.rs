@@ -17,6 +17,7 @@ pub(crate) struct Override {
     pub(crate) section: String,
     pub(crate) name: String,
     pub(crate) key: &'static Key,
+    pub(crate) text: String,
     pub(crate) origin: Origin,
 }
 
@@ -56,13 +57,7 @@ pub(crate) fn environment(
             continue;
         };
         if let Some(found) = accept(kind, "", &name, text, origin, known, report) {
-            settings.set(
-                found.kind.name,
-                "",
-                &found.name,
-                &literal(text),
-                &found.origin,
-            );
+            settings.set(found.kind.name, "", &found.name, &found.text, &found.origin);
             overrides.push(found);
         }
     }
@@ -104,7 +99,7 @@ pub(crate) fn set(
                 found.kind.name,
                 &found.section,
                 &found.name,
-                &literal(text),
+                &found.text,
                 &found.origin,
             );
             overrides.push(found);
@@ -159,12 +154,17 @@ fn accept(
         report.error(&origin, Some(&title), Some(name), message.to_owned());
         return None;
     }
+    let Some(text) = literal(text) else {
+        let message = "quotes together with # or ; after a blank; expected one of the two";
+        report.error(&origin, Some(&title), Some(name), message.to_owned());
+        return None;
+    };
     validate::value(
         kind,
         &title,
         name,
         key,
-        &Text::inline(&literal(text)),
+        &Text::inline(&text),
         &origin,
         report,
     )?;
@@ -173,12 +173,14 @@ fn accept(
         section: section.to_owned(),
         name: name.to_owned(),
         key,
+        text,
         origin,
     })
 }
 
-/// The text as it would stand in a file. There are no comments outside a file, so what would be one is quoted.
-fn literal(text: &str) -> String {
+/// The text as it would stand in a file, if it can. There are no comments outside a file, so what would be one is
+/// quoted.
+fn literal(text: &str) -> Option<String> {
     let text = text.trim();
     let mut after_space = true;
     let mut comment = false;
@@ -186,9 +188,9 @@ fn literal(text: &str) -> String {
         comment |= after_space && matches!(c, '#' | ';');
         after_space = c.is_whitespace();
     }
-    if comment && !text.contains('"') {
-        format!("\"{text}\"")
-    } else {
-        text.to_owned()
+    match (comment, text.contains('"')) {
+        (true, true) => None,
+        (true, false) => Some(format!("\"{text}\"")),
+        (false, _) => Some(text.to_owned()),
     }
 }

@@ -105,13 +105,13 @@ impl Changes {
 pub fn compare(old: &Loaded, new: &Loaded) -> Result<Changes, Vec<NeedsRestart>> {
     let mut comparison = Comparison::default();
     let (old, new) = (&old.effective, &new.effective);
-    for section in &old.sections {
+    for section in old.sections() {
         match new.find(section.kind.name, &section.name) {
             Some(other) => comparison.section(section, other),
             None => comparison.whole(section, What::Removed),
         }
     }
-    for section in &new.sections {
+    for section in new.sections() {
         if old.find(section.kind.name, &section.name).is_none() {
             comparison.whole(section, What::Added);
         }

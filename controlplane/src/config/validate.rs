@@ -2,6 +2,7 @@
 //!
 //! Invariant: each line that sets something is looked at, also one that a later layer overrides.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::diagnostic::nearest;
@@ -34,6 +35,7 @@ pub(crate) struct Line {
 /// Checks all files and returns what is usable of them, in file order.
 pub(crate) fn sections(sources: &[Source], report: &mut Report) -> Vec<Known> {
     let mut known: Vec<Known> = Vec::new();
+    let mut seen: HashMap<(&str, String), Origin> = HashMap::new();
     for source in sources {
         for fault in &source.document.faults {
             let origin = Origin::file(&source.path, fault.line);
@@ -44,8 +46,19 @@ pub(crate) fn sections(sources: &[Source], report: &mut Report) -> Vec<Known> {
                 fault.message.clone(),
             );
         }
+        let faulty: HashSet<u32> = source
+            .document
+            .faults
+            .iter()
+            .map(|fault| fault.line)
+            .collect();
         for section in &source.document.sections {
             let origin = Origin::file(&source.path, section.line);
+            // A header that cannot be read has been reported; what it says is anyone's guess.
+            let broken = faulty.contains(&section.line);
+            if broken && schema::kind(&section.kind).is_none() {
+                continue;
+            }
             let Some(kind) = kind(section, &origin, report) else {
                 continue;
             };
@@ -54,22 +67,18 @@ pub(crate) fn sections(sources: &[Source], report: &mut Report) -> Vec<Known> {
             if !kind.built {
                 report.error(&origin, Some(&title), None, "not supported yet".to_owned());
             }
-            let lines = lines(kind, section, source, report);
+            let lines = lines(kind, section, source, &faulty, report);
             if !named {
                 continue;
             }
-            let identity = identity(kind, &section.name);
-            let first = known.iter().find(|other| {
-                other.kind.name == kind.name && self::identity(kind, &other.name) == identity
-            });
-            if let Some(first) = first {
-                let message = format!(
-                    "the section is repeated; expected it once, first at {}",
-                    first.origin
-                );
+            let identity = (kind.name, identity(kind, &section.name));
+            if let Some(first) = seen.get(&identity) {
+                let message =
+                    format!("the section is repeated; expected it once, first at {first}");
                 report.error(&origin, Some(&title), None, message);
                 continue;
             }
+            seen.insert(identity, origin.clone());
             known.push(Known {
                 kind,
                 name: section.name.clone(),
@@ -179,6 +188,7 @@ fn lines(
     kind: &'static Kind,
     section: &ini::Section,
     source: &Source,
+    faulty: &HashSet<u32>,
     report: &mut Report,
 ) -> Vec<Line> {
     let title = section.title();
@@ -195,14 +205,11 @@ fn lines(
             );
             continue;
         };
-        let has_fault = source.document.faults.iter().any(|fault| {
-            fault.key.as_deref() == Some(&entry.key)
-                && entry
-                    .text
-                    .pieces
-                    .iter()
-                    .any(|(line, _)| *line == fault.line)
-        });
+        let has_fault = entry
+            .text
+            .pieces
+            .iter()
+            .any(|(line, _)| faulty.contains(line));
         if !has_fault {
             value(kind, &title, &entry.key, key, &entry.text, &origin, report);
         }

@@ -348,6 +348,7 @@ impl Type {
             Self::FlagOrAuto => "yes, no or auto".to_owned(),
             Self::Choice(words) => alternatives(words),
             Self::Choices(words) => format!("a list of {}", alternatives(words)),
+            Self::Integer(min, max) if min == max => min.to_string(),
             Self::Integer(min, i64::MAX) => format!("a number, at least {min}"),
             Self::Integer(min, max) => format!("a number from {min} to {max}"),
             Self::IntegerOrAuto(min, max) => format!("a number from {min} to {max}, or auto"),

@@ -13,24 +13,6 @@ pub(super) fn check(table: &EffectiveTable, report: &mut Report) {
     if let Some(global) = table.find("global", "") {
         cores(global, report);
     }
-    if table.of("port").next().is_none()
-        && let Some(global) = table.find("global", "")
-    {
-        let at = At::new(global);
-        let origin = if global.origin.is_explicit() {
-            global.origin.clone()
-        } else {
-            first_origin(table)
-        };
-        report.warning(
-            &origin,
-            Some(&at.title),
-            None,
-            "no [port] section: nothing will be forwarded; expected at \
-            least one port"
-                .to_owned(),
-        );
-    }
     devices(table, report);
     kernel_interfaces(table, report);
     for section in table.of("port").chain(table.of("vlan")) {
@@ -39,16 +21,6 @@ pub(super) fn check(table: &EffectiveTable, report: &mut Report) {
     same_address(table, report);
     vlans(table, report);
     neighbors(table, report);
-}
-
-fn first_origin(table: &EffectiveTable) -> super::super::location::Origin {
-    let explicit = table
-        .sections
-        .iter()
-        .find(|section| section.origin.is_explicit());
-    explicit.map_or(super::super::location::Origin::Default, |section| {
-        section.origin.at_line(0)
-    })
 }
 
 fn cores(global: &Section, report: &mut Report) {

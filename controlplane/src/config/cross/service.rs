@@ -12,12 +12,17 @@ use super::At;
 
 pub(super) fn check(table: &EffectiveTable, report: &mut Report) {
     let own = own_addresses(table);
+    let reals = table.real_servers();
     for service in table.of("virtual_server") {
         identity(service, report);
         flags(service, report);
         persistence(service, report);
-        quorum(service, table, report);
-        real_servers(service, table, &own, report);
+        let reals = reals
+            .get(service.name.as_str())
+            .map_or(&[][..], Vec::as_slice);
+        quorum(service, reals, report);
+        ignored(service, reals, table, report);
+        real_servers(service, reals, &own, report);
     }
     duplicate_services(table, report);
     for real in table.of("real_server") {
@@ -34,15 +39,6 @@ fn own_addresses(table: &EffectiveTable) -> Vec<IpAddr> {
         .flatten()
         .map(|address| address.net.addr())
         .collect()
-}
-
-/// The real servers of a service, in file order.
-fn reals<'a>(service: &'a Section, table: &'a EffectiveTable) -> impl Iterator<Item = &'a Section> {
-    table.of("real_server").filter(|real| {
-        real.name
-            .split_once('/')
-            .is_some_and(|(owner, _)| owner == service.name)
-    })
 }
 
 fn identity(service: &Section, report: &mut Report) {
@@ -156,7 +152,7 @@ fn persistence(service: &Section, report: &mut Report) {
 }
 
 /// keepalived corrects these silently.
-fn quorum(service: &Section, table: &EffectiveTable, report: &mut Report) {
+fn quorum(service: &Section, reals: &[&Section], report: &mut Report) {
     let at = At::new(service);
     let quorum = service.get::<u32>("quorum").unwrap_or(1);
     if let Some(hysteresis) = service
@@ -171,10 +167,14 @@ fn quorum(service: &Section, table: &EffectiveTable, report: &mut Report) {
             );
         }
     }
-    let total: u64 = reals(service, table)
+    let total: u64 = reals
+        .iter()
         .filter_map(|real| real.get::<u64>("weight"))
         .sum();
-    if service.is_explicit("quorum") && u64::from(quorum) > total {
+    if service.is_explicit("quorum")
+        && service.get::<u32>("quorum").is_some()
+        && u64::from(quorum) > total
+    {
         at.warning(
             report,
             "quorum",
@@ -199,6 +199,36 @@ fn quorum(service: &Section, table: &EffectiveTable, report: &mut Report) {
             "sorry_server_inhibit",
             "there is no sorry_server; expected one with it".to_owned(),
         );
+    }
+}
+
+/// Settings that something else makes void.
+fn ignored(service: &Section, reals: &[&Section], table: &EffectiveTable, report: &mut Report) {
+    let at = At::new(service);
+    let ipvs = table
+        .find("ipvs", "")
+        .filter(|ipvs| ipvs.is_explicit("expire_nodest_conn"));
+    if let Some(ipvs) = ipvs
+        && service.is_explicit("on_real_removed")
+    {
+        let message = format!(
+            "[ipvs] expire_nodest_conn at {} wins over this; expected only one of the two",
+            ipvs.origin("expire_nodest_conn")
+        );
+        at.warning(report, "on_real_removed", message);
+    }
+    if service.get::<Scheduler>("scheduler") == Some(Scheduler::RoundRobin) {
+        let weighted = reals
+            .iter()
+            .find(|real| real.get::<u16>("weight").is_some_and(|weight| weight > 1));
+        if let Some(real) = weighted {
+            let message = format!(
+                "rr takes no account of weights above 0, and [{}] has one at {}; expected wrr",
+                real.title(),
+                real.origin("weight")
+            );
+            at.warning(report, "scheduler", message);
+        }
     }
 }
 
@@ -245,12 +275,12 @@ fn duplicate_services(table: &EffectiveTable, report: &mut Report) {
     }
 }
 
-fn real_servers(service: &Section, table: &EffectiveTable, own: &[IpAddr], report: &mut Report) {
+fn real_servers(service: &Section, reals: &[&Section], own: &[IpAddr], report: &mut Report) {
     let at = At::new(service);
     let addresses: Vec<SocketAddr> = service.get("addresses").unwrap_or_default();
     let mut seen: HashMap<(IpAddr, Option<u16>), &Section> = HashMap::new();
     let mut weights = Vec::new();
-    for real in reals(service, table) {
+    for real in reals.iter().copied() {
         weights.push(real.get::<u16>("weight"));
         let (Some((ip, port)), Some(forward)) = (
             real.get::<(IpAddr, Option<u16>)>("address"),
@@ -273,8 +303,12 @@ fn real_servers(service: &Section, table: &EffectiveTable, own: &[IpAddr], repor
             default_port
         };
         if let Some(first) = seen.insert((ip, effective), real) {
+            let shown = effective.map_or_else(
+                || ip.to_string(),
+                |port| SocketAddr::new(ip, port).to_string(),
+            );
             let message = format!(
-                "`{ip}` with this port is [{}] at {} already; expected each real server once in a service",
+                "`{shown}` is [{}] at {} already; expected each real server once in a service",
                 first.title(),
                 first.origin("address")
             );
