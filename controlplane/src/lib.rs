@@ -1,1 +1,3 @@
-//! Placeholder
+//! Sluice's control plane.
+
+pub mod config;
