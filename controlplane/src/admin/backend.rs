@@ -1,8 +1,6 @@
 //! What the daemon answers the admin API with.
 
-use super::api::{
-    ConnectionFilter, Connections, Deleted, ReloadReport, Services, Stats, Status,
-};
+use super::api::{ConnectionFilter, Connections, Deleted, ReloadReport, Services, Stats, Status};
 use std::future::Future;
 
 /// The daemon, as the admin API sees it.

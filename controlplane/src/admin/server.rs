@@ -211,7 +211,11 @@ async fn not_found(request: Request) -> Response {
 async fn method_not_allowed(request: Request) -> Response {
     error(
         StatusCode::METHOD_NOT_ALLOWED,
-        format!("{} does not take {}", request.uri().path(), request.method()),
+        format!(
+            "{} does not take {}",
+            request.uri().path(),
+            request.method()
+        ),
     )
 }
 
@@ -229,7 +233,10 @@ async fn guarded<T: Send + 'static>(
         Ok(outcome) => outcome.map_err(Failure::Backend),
         Err(error) => {
             if error.is_panic() {
-                log::error!("admin: a request panicked: {}", panic_text(error.into_panic()));
+                log::error!(
+                    "admin: a request panicked: {}",
+                    panic_text(error.into_panic())
+                );
             }
             Err(Failure::Panic)
         }
