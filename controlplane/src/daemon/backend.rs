@@ -3,7 +3,7 @@
 use super::Daemon;
 use super::rates::Sample;
 use crate::admin::api;
-use crate::admin::{Backend, BackendError};
+use crate::admin::backend::{Backend, BackendError};
 use crate::tables::Published;
 use dataplane::counters::{Event, WorkerCounters};
 use dataplane::job::{Action, ConnectionRow, Filter, Job};

@@ -1,7 +1,7 @@
 //! The rings between a worker and the slow path: punted packets by class one way, the Linux
 //! stack's packets the other.
 
-use crate::kernel::{InjectSink, PuntSource};
+use crate::kernel::slow_path::{InjectSink, PuntSource};
 use dataplane::buffer::PacketBuffer;
 use dataplane::dpdk::{Burst, Consumer, Mempool, Producer, Ring, RingError};
 use dataplane::verdict::{PortId, PuntClass};

@@ -117,7 +117,7 @@ impl Publisher {
     }
 
     /// Serves requests until [`Handle::stop`] or until every handle is gone.
-    pub fn run(mut self) {
+    pub fn run(&mut self) {
         let mut housekeeping = Instant::now() + HOUSEKEEPING;
         loop {
             let pending = self.pending_services.is_some() || self.pending_forwarding.is_some();

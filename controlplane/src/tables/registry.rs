@@ -7,7 +7,6 @@
 //! its totals with the service, so that a service's counters never run backwards.
 
 use super::desired::{Desired, DesiredService};
-use dataplane::scheduler::rebuilt;
 use dataplane::service::{
     Orphans, RealId, RealRecord, RealServer, RealShared, ServerList, ServiceId, ServiceKey,
     ServiceShared, Services, Standing, Traffic, VirtualService,
@@ -252,7 +251,7 @@ impl Registry {
         service.gone_since = None;
         service.on_real_removed = desired.on_real_removed;
         service.ever_translated |= servers.iter().any(|s| s.forward.sees_replies());
-        let list = rebuilt(service.list.as_ref(), servers);
+        let list = ServerList::rebuilt(service.list.as_ref(), servers);
         for server in &list.servers {
             server.evaluate_overload();
         }

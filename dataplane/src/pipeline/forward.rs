@@ -122,7 +122,11 @@ impl Context<'_> {
             Resolution::Unresolved(neighbour) if self.pass != Pass::Retry(Outcome::Failed) => {
                 return Err(Verdict::Wait(neighbour));
             }
-            Resolution::Unresolved(_) | Resolution::Failed(_) => {
+            Resolution::Unresolved(neighbour) | Resolution::Failed(neighbour) => {
+                // It may be back: have the kernel look again, for the packets to come.
+                if self.state.ask.take(self.now) {
+                    let _ = self.state.asks.push(neighbour);
+                }
                 // The kernel has taken the hop off before it queued the packet.
                 if headers.ttl > 1 {
                     rewrite::decrement_ttl(packet.data_mut(), headers);

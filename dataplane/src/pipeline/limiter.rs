@@ -50,6 +50,9 @@ impl TokenBucket {
 /// ICMP errors (and TCP resets) a worker may send per second.
 pub(super) const ICMP_ERRORS_PER_SECOND: u64 = 10_000;
 
+/// Questions about neighbours that failed before, per second.
+pub(super) const ASKS_PER_SECOND: u64 = 100;
+
 /// Per-class punt rates of one worker, packets per second: generous for what keeps the box alive
 /// and operable, firm for what strangers can send.
 pub(super) fn punt_limiters() -> [TokenBucket; PuntClass::COUNT] {

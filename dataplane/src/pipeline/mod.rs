@@ -29,7 +29,8 @@ use crate::forwarding::Forwarding;
 use crate::job::{Action, ConnectionRow, Job};
 use crate::packet::Headers;
 use crate::service::Services;
-use crate::verdict::{DropReason, PortId, PuntClass, Verdict, WorkerId};
+use crate::verdict::{DropReason, Neighbour, PortId, PuntClass, Verdict, WorkerId};
+use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
 use limiter::TokenBucket;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -72,6 +73,8 @@ pub struct Parts {
     pub forwarding: Reader<Forwarding>,
     /// This worker's counters.
     pub counters: Arc<CachePadded<WorkerCounters>>,
+    /// Neighbours control should have resolved.
+    pub asks: Arc<ArrayQueue<Neighbour>>,
     /// Connections the IPv4 table holds.
     pub connections_v4: usize,
     /// Connections the IPv6 table holds.
@@ -95,7 +98,9 @@ struct WorkerState {
     worker: WorkerId,
     workers: u8,
     counters: Arc<CachePadded<WorkerCounters>>,
+    asks: Arc<ArrayQueue<Neighbour>>,
     icmp: TokenBucket,
+    ask: TokenBucket,
     punts: [TokenBucket; PuntClass::COUNT],
 }
 
@@ -138,7 +143,9 @@ impl Pipeline {
                 worker: parts.worker,
                 workers: parts.workers,
                 counters: parts.counters,
+                asks: parts.asks,
                 icmp: TokenBucket::new(limiter::ICMP_ERRORS_PER_SECOND),
+                ask: TokenBucket::new(limiter::ASKS_PER_SECOND),
                 punts: limiter::punt_limiters(),
             },
             job: None,
