@@ -94,9 +94,14 @@ impl Delta {
     #[inline]
     pub fn bytes<const N: usize>(self, old: &[u8; N], new: &[u8; N]) -> Self {
         const { assert!(N.is_multiple_of(2), "checksums cover 16-bit words") }
+        let (old_lanes, old_rest) = old.as_chunks::<4>();
+        let (new_lanes, new_rest) = new.as_chunks::<4>();
         let mut sum = self.0;
-        for (old, new) in old.as_chunks::<2>().0.iter().zip(new.as_chunks::<2>().0) {
-            sum += u64::from(!u16::from_ne_bytes(*old)) + u64::from(u16::from_ne_bytes(*new));
+        for (old, new) in old_lanes.iter().zip(new_lanes) {
+            sum += u64::from(!u32::from_ne_bytes(*old)) + u64::from(u32::from_ne_bytes(*new));
+        }
+        if let (&[a, b], &[c, d]) = (old_rest, new_rest) {
+            sum += u64::from(!u16::from_ne_bytes([a, b])) + u64::from(u16::from_ne_bytes([c, d]));
         }
         Self(sum)
     }

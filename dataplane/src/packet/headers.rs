@@ -89,28 +89,20 @@ pub struct Headers {
 #[inline]
 pub fn parse(frame: &[u8], offloads: Offloads) -> Result<Parsed, DropReason> {
     let ethernet: &[u8; ethernet::LEN] = frame.first_chunk().ok_or(DropReason::Frame)?;
-    let mut ether_type = ethernet::Header::read(ethernet).ether_type;
-    let mut l3 = ethernet::LEN;
-    let mut vlans = Vlans::default();
-    if let Some(control) = offloads.vlan {
-        vlans.push(control & vlan::RESERVED)?;
-    }
-    while vlan::is_tag(ether_type) {
-        // The EtherType at `l3 - 2` and the tag control word behind it are one tag; the next
-        // EtherType follows.
-        let tag: &[u8; vlan::LEN + 2] = array(frame, l3 - 2).ok_or(DropReason::Frame)?;
-        vlans.push(load16(tag, 2) & vlan::RESERVED)?;
-        ether_type = load16(tag, 4);
-        l3 += vlan::LEN;
-    }
-    match ether_type {
-        ethernet::IPV4 => parse_ipv4(frame, l3, vlans, offloads.ipv4_checksum_good).map(Parsed::Ip),
-        ethernet::IPV6 => parse_ipv6(frame, l3, vlans).map(Parsed::Ip),
-        ethernet::ARP => Ok(Parsed::Arp {
-            l3: l3 as u16,
-            vlan: vlans.outer,
-        }),
-        ether_type => Ok(Parsed::Other { ether_type }),
+    let ether_type = ethernet::Header::read(ethernet).ether_type;
+    // The usual frames at constant offsets; everything else is one call away.
+    match (ether_type, offloads.vlan) {
+        (ethernet::IPV4, None) => parse_ipv4(
+            frame,
+            ethernet::LEN,
+            Vlans::default(),
+            offloads.ipv4_checksum_good,
+        )
+        .map(Parsed::Ip),
+        (ethernet::IPV6, None) => {
+            parse_ipv6(frame, ethernet::LEN, Vlans::default()).map(Parsed::Ip)
+        }
+        _ => parse_tagged(frame, ether_type, offloads),
     }
 }
 
@@ -208,6 +200,37 @@ impl Headers {
     }
 }
 
+/// Parses a frame with any number of VLAN tags and any EtherType.
+#[inline(never)]
+fn parse_tagged(
+    frame: &[u8],
+    mut ether_type: u16,
+    offloads: Offloads,
+) -> Result<Parsed, DropReason> {
+    let mut l3 = ethernet::LEN;
+    let mut vlans = Vlans::default();
+    if let Some(control) = offloads.vlan {
+        vlans.push(control & vlan::RESERVED)?;
+    }
+    while vlan::is_tag(ether_type) {
+        // The EtherType at `l3 - 2` and the tag control word behind it are one tag; the next
+        // EtherType follows.
+        let tag: &[u8; vlan::LEN + 2] = array(frame, l3 - 2).ok_or(DropReason::Frame)?;
+        vlans.push(load16(tag, 2) & vlan::RESERVED)?;
+        ether_type = load16(tag, 4);
+        l3 += vlan::LEN;
+    }
+    match ether_type {
+        ethernet::IPV4 => parse_ipv4(frame, l3, vlans, offloads.ipv4_checksum_good).map(Parsed::Ip),
+        ethernet::IPV6 => parse_ipv6(frame, l3, vlans).map(Parsed::Ip),
+        ethernet::ARP => Ok(Parsed::Arp {
+            l3: l3 as u16,
+            vlan: vlans.outer,
+        }),
+        ether_type => Ok(Parsed::Other { ether_type }),
+    }
+}
+
 /// The VLAN ids met so far.
 #[derive(Clone, Copy, Default)]
 struct Vlans {
@@ -234,7 +257,7 @@ impl Vlans {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn parse_ipv4(
     frame: &[u8],
     l3: usize,
@@ -289,7 +312,7 @@ fn parse_ipv4(
     })
 }
 
-#[inline]
+#[inline(always)]
 fn parse_ipv6(frame: &[u8], l3: usize, vlans: Vlans) -> Result<Headers, DropReason> {
     let fixed: &[u8; ipv6::LEN] = array(frame, l3).ok_or(DropReason::Ipv6Header)?;
     let header = ipv6::Header::read(fixed);

@@ -131,11 +131,22 @@ pub struct BadExtension;
 /// Walks the extension headers at the start of `payload`, the first of which is `next_header`.
 #[inline]
 pub fn transport(next_header: u8, payload: &[u8]) -> Result<Transport, BadExtension> {
-    let mut found = Transport {
+    let found = Transport {
         protocol: next_header,
         offset: 0,
         fragment: None,
     };
+    match next_header {
+        HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS => {
+            walk(found, payload)
+        }
+        _ => Ok(found),
+    }
+}
+
+/// The rare part of [`transport`], out of line.
+#[inline(never)]
+fn walk(mut found: Transport, payload: &[u8]) -> Result<Transport, BadExtension> {
     for position in 0..=MAX_EXTENSIONS {
         let length = match found.protocol {
             HOP_BY_HOP if position == 0 => options_length(payload, found.offset)?,

@@ -96,15 +96,15 @@ pub fn strip_vlan<P: PacketBuffer>(packet: &mut P, headers: &mut Headers) -> Opt
         *offset = offset.saturating_sub(vlan::LEN as u16);
     }
     let inner = headers.inner_vlan.take();
-    // A tag that the device took out was the outer one.
-    if tag.id != 0 && packet.vlan().is_none() {
+    if tag.id != 0 && !outside_frame(packet) {
         headers.vlan = inner;
     }
     Some(tag)
 }
 
-/// Puts a VLAN tag in front of what follows the MAC addresses and moves `headers` with it. `false`
-/// and nothing changed if the buffer has no room for it.
+/// Puts a VLAN tag in front of what follows the MAC addresses and moves `headers` with it. A tag that
+/// the device took out, and the buffer still remembers, is replaced by it: pushing the same one puts it
+/// back. `false` and nothing changed if the buffer has no room for it.
 #[must_use]
 pub fn push_vlan<P: PacketBuffer>(packet: &mut P, headers: &mut Headers, tag: Tag) -> bool {
     if packet.data().len() < ethernet::LEN
@@ -121,11 +121,21 @@ pub fn push_vlan<P: PacketBuffer>(packet: &mut P, headers: &mut Headers, tag: Ta
     for offset in [&mut headers.l3, &mut headers.l4, &mut headers.end] {
         *offset = offset.saturating_add(vlan::LEN as u16);
     }
+    if outside_frame(packet) {
+        headers.vlan = headers.inner_vlan.take();
+    }
+    packet.clear_vlan();
     if tag.id != 0 {
-        headers.inner_vlan = headers.vlan;
-        headers.vlan = Some(tag.id);
+        headers.inner_vlan = headers.vlan.replace(tag.id);
     }
     true
+}
+
+/// Whether the outermost VLAN of the packet is in a tag that the device took out.
+fn outside_frame<P: PacketBuffer>(packet: &P) -> bool {
+    packet
+        .vlan()
+        .is_some_and(|control| control & vlan::RESERVED != 0)
 }
 
 const MAC: usize = 6;

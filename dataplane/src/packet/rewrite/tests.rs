@@ -206,6 +206,32 @@ fn tags_are_pushed_and_stripped_in_order() {
     assert_eq!((packet.data(), at), (plain.as_slice(), headers(&plain)));
 }
 
+#[test]
+fn a_tag_that_the_device_took_out_is_put_back() {
+    let tagged = udp4().vlan(8).build();
+    let mut packet = Frame::from_bytes(&tagged);
+    packet.vlan = Some(0x6007);
+    let stripped = Offloads {
+        vlan: packet.vlan,
+        ..Offloads::default()
+    };
+    let Ok(Parsed::Ip(before)) = parse(&tagged, stripped) else {
+        panic!("must parse");
+    };
+    let mut at = before;
+    assert!(push_vlan(&mut packet, &mut at, Tag::new(7)));
+    assert_eq!(packet.vlan, None);
+    assert_eq!(packet.data(), udp4().vlan(7).vlan(8).build());
+    assert_eq!(at, headers(packet.data()));
+
+    // Without the outer tag the inner one goes, and the outer id stays.
+    let mut packet = Frame::from_bytes(&tagged);
+    packet.vlan = Some(0x6007);
+    let mut at = before;
+    assert_eq!(strip_vlan(&mut packet, &mut at), Some(Tag::new(8)));
+    assert_eq!((at.vlan, at.inner_vlan, at.l3), (Some(7), None, 14));
+}
+
 proptest! {
     #[test]
     fn a_translated_frame_still_verifies_and_translates_back(
