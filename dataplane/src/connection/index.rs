@@ -167,20 +167,33 @@ impl Bucket {
         slots: [NIL; WAYS],
     };
 
-    /// The ways whose tag is `tag`, first way first.
+    /// The ways whose tag is `tag`.
     #[inline]
     fn matches(&self, tag: u8) -> impl Iterator<Item = usize> + use<> {
-        // A flat loop over a fixed array becomes one vector comparison.
-        let mut mask = 0u16;
-        for (way, held) in self.tags.iter().enumerate() {
-            mask |= u16::from(*held == tag) << way;
-        }
+        let [t0, t1, t2, t3, t4, t5, t6, t7, t8, t9, t10, t11] = self.tags;
+        let pattern = u64::from(tag) * EACH_BYTE;
+        let low = u64::from_le_bytes([t0, t1, t2, t3, t4, t5, t6, t7]) ^ pattern;
+        let high = u64::from(u32::from_le_bytes([t8, t9, t10, t11])) ^ (pattern & 0xffff_ffff);
+        // Ways 0 to 7 at bits 0, 8, ..., ways 8 to 11 one bit above those of 0 to 3.
+        let mut mask = zero_bytes(low) | (zero_bytes(high) & 0xffff_ffff) << 1;
         std::iter::from_fn(move || {
-            let way = mask.trailing_zeros() as usize;
-            mask &= mask.wrapping_sub(1);
-            (way < WAYS).then_some(way)
+            if mask == 0 {
+                return None;
+            }
+            let bit = mask.trailing_zeros() as usize;
+            mask &= mask - 1;
+            Some(bit / 8 + bit % 8 * 8)
         })
     }
+}
+
+const EACH_BYTE: u64 = 0x0101_0101_0101_0101;
+
+/// The lowest bit of every byte of `word` that is zero, exactly.
+#[inline]
+fn zero_bytes(word: u64) -> u64 {
+    const LOW_BITS: u64 = 0x7f * EACH_BYTE;
+    !(((word & LOW_BITS) + LOW_BITS) | word | LOW_BITS) >> 7
 }
 
 #[cfg(test)]
@@ -192,6 +205,18 @@ mod tests {
     #[test]
     fn a_bucket_is_one_cache_line() {
         assert_eq!(size_of::<Bucket>(), 64);
+    }
+
+    #[test]
+    fn matches_are_exactly_the_ways_with_the_tag() {
+        let mut bucket = Bucket::EMPTY;
+        bucket.tags = [1, 0, 1, 255, 0, 128, 129, 1, 0, 1, 127, 255];
+        for tag in 0..=255 {
+            let mut found: Vec<_> = bucket.matches(tag).collect();
+            found.sort_unstable();
+            let expected: Vec<_> = (0..WAYS).filter(|w| bucket.tags[*w] == tag).collect();
+            assert_eq!(found, expected);
+        }
     }
 
     #[test]
@@ -221,7 +246,7 @@ mod tests {
             let mut model = BTreeSet::new();
             for (insert, key, slot, reply) in steps {
                 // Few homes and few tags, so that chains overlap.
-                let hash = (key / 2) << 60 | key % 2;
+                let hash = ((key / 2) << 60) | (key % 2);
                 let reference = Reference { slot: slot + 8 * key as u32, reply };
                 let entry = (hash, reference.pack());
                 if insert && model.insert(entry) {

@@ -6,7 +6,7 @@
 //! order, as keepalived reloads) and records what the schedulers' carry-over needs.
 
 use crate::service::{ListChange, RealId, RealServer, ServerList};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use rustc_hash::FxBuildHasher;
 
 impl ServerList {
@@ -88,7 +88,8 @@ impl Replay {
             self.predecessors.clear();
         }
         let mut kept: Vec<Weighted> = Vec::with_capacity(self.weights.len());
-        let mut gone = Vec::new();
+        let mut gone = HashSet::with_hasher(FxBuildHasher);
+        let mut left = Vec::new();
         // Newest first, so that `kept` ends with the one before that stays.
         for server in self.weights.iter().rev() {
             if wanted.contains_key(&server.id) {
@@ -96,13 +97,24 @@ impl Replay {
             } else {
                 self.predecessors
                     .insert(server.id, kept.last().map(|before| before.id));
-                gone.push(*server);
+                gone.insert(server.id);
+                left.push(server.weight);
             }
         }
         kept.reverse();
         self.weights = kept;
-        for server in gone {
-            self.tally.remove(server.weight);
+        // Those that stood behind one that leaves now move on with it, so that what is recorded is
+        // always in the list and a worker needs one step however much it has missed.
+        let moves: Vec<_> = self
+            .predecessors
+            .iter()
+            .filter_map(|(id, before)| Some((*id, (*before)?)))
+            .filter(|(_, before)| gone.contains(before))
+            .map(|(id, before)| (id, self.predecessors[&before]))
+            .collect();
+        self.predecessors.extend(moves);
+        for weight in left {
+            self.tally.remove(weight);
             self.record();
         }
     }
@@ -266,6 +278,7 @@ mod tests {
         assert_eq!(list.predecessors[&RealId(11)], Some(RealId(13)));
         let list = ServerList::rebuilt(Some(&list), servers(&[(11, 1)]));
         assert_eq!(list.predecessors[&RealId(13)], None);
+        assert_eq!(list.predecessors[&RealId(12)], None);
         assert_eq!(ids(&list), [11]);
         assert!(!list.predecessors.contains_key(&RealId(11)));
     }
@@ -286,6 +299,8 @@ mod tests {
         let mut list = ServerList::rebuilt(None, Vec::new());
         for n in 0..1500 {
             list = ServerList::rebuilt(Some(&list), servers(&[(n, n % 7 + 1)]));
+            let present = |before: &RealId| list.servers.iter().any(|s| s.id == *before);
+            assert!(list.predecessors.values().flatten().all(present));
         }
         assert_eq!(list.generation, 1501);
         assert_eq!(list.history.len(), HISTORY);

@@ -27,15 +27,8 @@ pub(super) fn of(mark: u64, list: &ServerList) -> Option<usize> {
 /// The same after the list has changed: for a server that has left, the nearest one before it
 /// that is still there.
 pub(super) fn carried_over(mark: u64, list: &ServerList) -> Option<usize> {
-    let mut id = id(mark)?;
-    // No chain is longer than the record of those that left.
-    for _ in 0..=list.predecessors.len() {
-        if let Some(index) = find(id, list) {
-            return Some(index);
-        }
-        id = (*list.predecessors.get(&id)?)?;
-    }
-    None
+    let id = id(mark)?;
+    find(id, list).or_else(|| find((*list.predecessors.get(&id)?)?, list))
 }
 
 fn id(mark: u64) -> Option<RealId> {

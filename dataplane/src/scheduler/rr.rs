@@ -1,7 +1,8 @@
 //! rr: the servers in turn (behaviour notes 1.2).
 //!
 //! The turn goes on after the server used last. If that one has left the list, it goes on after
-//! the one that stood before it, as the kernel moves its pointer on a deletion.
+//! the one that stood before it, as the kernel moves its pointer on a deletion. (A server that left
+//! and came back between two decisions counts as never gone.)
 
 use super::{Request, Scheduler, position};
 use std::sync::atomic::Ordering::Relaxed;

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Servers 10.0.2.ID with these ids and weights.
 pub(super) fn servers(weights: &[(u32, u32)]) -> Vec<RealServer> {
@@ -80,6 +81,15 @@ impl Service {
         ids.join(" ")
     }
 
+    /// The threshold wrr would decide with now.
+    fn carried_over(&self) -> i64 {
+        wrr::carried_over(
+            self.cell.current_weight.load(Relaxed),
+            self.cell.generation.load(Relaxed),
+            &self.list,
+        )
+    }
+
     /// Replaces the configuration; servers that stay keep their counters.
     fn reload(&mut self, weights: &[(u32, u32)]) {
         let mut servers = servers(weights);
@@ -92,10 +102,13 @@ impl Service {
     }
 }
 
+/// Scheduler, servers and weights in order of addition, recorded sequence.
+type Recording = (SchedulerKind, &'static [(u32, u32)], &'static str);
+
 #[test]
 fn recorded_kernel_sequences_are_reproduced() {
     use SchedulerKind::{Lc, Rr, Wlc, Wrr};
-    let recordings: [(SchedulerKind, &[(u32, u32)], &str); 9] = [
+    let recordings: [Recording; 9] = [
         (
             Rr,
             &[(11, 1), (12, 1), (13, 1)],
@@ -247,32 +260,13 @@ fn a_cell_that_slept_through_changes_applies_them_in_order() {
     ] {
         awake.reload(weights);
         asleep.reload(weights);
-        // Applying the change is all a decision for nobody does to the threshold.
-        let threshold = wrr_threshold(&awake);
-        awake
-            .cell
-            .current_weight
-            .store(threshold, std::sync::atomic::Ordering::Relaxed);
-        awake
-            .cell
-            .generation
-            .store(awake.list.generation, std::sync::atomic::Ordering::Relaxed);
-        awake
-            .cell
-            .last
-            .store(0, std::sync::atomic::Ordering::Relaxed);
+        // A decision that may choose nobody carries over; only its walk over thresholds is undone.
+        let all: Vec<_> = awake.list.servers.iter().map(|server| server.id).collect();
+        let before = awake.carried_over();
+        assert_eq!(awake.pick(&all).map(|server| server.id), None);
+        awake.cell.current_weight.store(before, Relaxed);
     }
     assert_eq!(awake.sequence(20), asleep.sequence(20));
-}
-
-/// The threshold wrr would decide with now.
-fn wrr_threshold(service: &Service) -> i64 {
-    use std::sync::atomic::Ordering::Relaxed;
-    super::wrr::carried_over(
-        service.cell.current_weight.load(Relaxed),
-        service.cell.generation.load(Relaxed),
-        &service.list,
-    )
 }
 
 #[test]
@@ -347,7 +341,7 @@ proptest! {
             service.reload(&weights.into_iter().collect::<Vec<_>>());
             for server in &service.list.servers {
                 let flag = server.id.0 == overloaded;
-                server.shared.overloaded.store(flag, std::sync::atomic::Ordering::Relaxed);
+                server.shared.overloaded.store(flag, Relaxed);
             }
             let may_choose =
                 |server: &RealServer| server.is_eligible() && !excluded.contains(&server.id);

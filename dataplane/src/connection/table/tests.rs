@@ -542,3 +542,52 @@ proptest! {
         prop_assert_eq!(table.queues.first(Class::Young as u32), None);
     }
 }
+
+proptest! {
+    #[test]
+    fn a_tuple_belongs_to_one_connection_or_none(
+        steps in prop::collection::vec((any::<bool>(), 0u8..3, 0u8..3, 0u8..3, any::<bool>()), 0..80),
+    ) {
+        // Few endpoints, each of which may be client, VIP and server at once.
+        let endpoint = |n: u8| Endpoint::new(Ipv4Addr::new(10, 0, 0, n), 80);
+        let mut table = Table4::new(64);
+        let mut model: Vec<(Slot, Binding<Ipv4Addr>)> = Vec::new();
+        for (insert, client, vip, server, nat) in steps {
+            let binding = Binding {
+                client: endpoint(client),
+                local: endpoint(client),
+                vip: endpoint(vip),
+                destination: endpoint(server),
+                ..flow(0, Protocol::Tcp, if nat { Forward::Nat } else { Forward::Dr })
+            };
+            let holder = |tuple: FiveTuple<Ipv4Addr>| {
+                model
+                    .iter()
+                    .find(|(_, b)| b.key() == tuple || b.reply_key() == Some(tuple))
+                    .map(|(slot, _)| *slot)
+            };
+            if insert {
+                let inserted = table.insert(Connection::new(binding, Millis(0)), Millis(0));
+                match (holder(binding.key()), binding.reply_key().and_then(holder)) {
+                    (Some(slot), _) => prop_assert_eq!(inserted, Err(InsertError::KeyInUse(slot))),
+                    (None, Some(slot)) => {
+                        prop_assert_eq!(inserted, Err(InsertError::ReplyKeyInUse(slot)));
+                    }
+                    (None, None) => model.push((inserted.unwrap(), binding)),
+                }
+            } else if let Some(at) = model.iter().position(|(_, b)| b.key() == binding.key()) {
+                let (slot, binding) = model.swap_remove(at);
+                prop_assert_eq!(*table.remove(slot).binding(), binding);
+            }
+            prop_assert_eq!(table.len(), model.len());
+            for (slot, binding) in &model {
+                prop_assert_eq!(table.lookup(&binding.key()), Some((*slot, Direction::Input)));
+                // A connection whose two keys are one tuple is found as the client's.
+                let reply = binding.reply_key().filter(|key| *key != binding.key());
+                if let Some(reply) = reply {
+                    prop_assert_eq!(table.lookup(&reply), Some((*slot, Direction::Output)));
+                }
+            }
+        }
+    }
+}
