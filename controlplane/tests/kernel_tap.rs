@@ -189,12 +189,13 @@ fn the_slow_path_delivers_punts_by_importance_and_injects_answers() {
     in_namespace(
         "the_slow_path_delivers_punts_by_importance_and_injects_answers",
         async || {
+            use PuntClass::{Arp, Icmp, Rest, Vrrp};
             let tap = Tap::open("lan", MAC, 1500).unwrap();
             ip("addr add 10.0.1.1/24 dev lan");
             let rings = Rings::default();
-            rings.punt(PuntClass::Rest, 1, arp_request());
-            rings.punt(PuntClass::Arp, 1, arp_request());
-            rings.punt(PuntClass::Vrrp, 0, arp_request());
+            rings.punt(Rest, 1, arp_request());
+            rings.punt(Arp, 1, arp_request());
+            rings.punt(Vrrp, 0, arp_request());
             let mut slow_path = SlowPath::new(vec![None, Some(tap)], rings.clone(), rings.clone());
             let counters = slow_path.counters();
             let replies = || {
@@ -207,20 +208,15 @@ fn the_slow_path_delivers_punts_by_importance_and_injects_answers() {
             beside(&mut slow_path, || {
                 until("two replies", || replies() == 2);
                 rings.full.store(true, Ordering::Relaxed);
-                rings.punt(PuntClass::Arp, 1, arp_request());
+                rings.punt(Arp, 1, arp_request());
                 until("a reply that finds no room", || {
                     counters.inject_failures.load(Ordering::Relaxed) > 0
                 });
-                rings.punt(PuntClass::Icmp, 1, vec![0; 5]);
+                rings.punt(Icmp, 1, vec![0; 5]);
                 until("a frame the TAP refuses", || {
-                    counters
-                        .class(PuntClass::Icmp)
-                        .failed
-                        .load(Ordering::Relaxed)
-                        == 1
+                    counters.class(Icmp).failed.load(Ordering::Relaxed) == 1
                 });
             });
-            use PuntClass::{Arp, Icmp, Rest, Vrrp};
             assert_eq!(*rings.order.lock().unwrap(), [Vrrp, Arp, Rest, Arp, Icmp]);
             let delivered = |class| counters.class(class).delivered.load(Ordering::Relaxed);
             assert_eq!(

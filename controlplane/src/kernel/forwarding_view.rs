@@ -4,7 +4,9 @@
 //! one whatever the prefix lengths, dead ways avoided, and what does not leave by a port is
 //! `Elsewhere`.
 
-use super::view::{KernelHop, KernelRoute, KernelView, NudState, RouteKind, RouteTable};
+use super::view::{
+    InterfaceAddress, KernelHop, KernelRoute, KernelView, NudState, RouteKind, RouteTable,
+};
 use dataplane::forwarding::{Forwarding, NeighbourState, NextHop, PortInfo, Route};
 use dataplane::packet::MacAddress;
 use dataplane::verdict::{Neighbour, PortId};
@@ -89,7 +91,7 @@ impl Interfaces {
 
 /// Every unicast address of the box: those of interfaces, and host routes of the local table.
 fn local_addresses(view: &KernelView) -> impl Iterator<Item = IpAddr> {
-    let of_interfaces = view.addresses.iter().map(|address| address.ip());
+    let of_interfaces = view.addresses.iter().map(InterfaceAddress::ip);
     let of_routes = view
         .routes
         .iter()
@@ -209,7 +211,7 @@ fn neighbours(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::view::{InterfaceAddress, KernelNeighbour, Link};
+    use crate::kernel::view::{KernelNeighbour, Link};
     use dataplane::forwarding::{Adjacency, Resolution};
 
     const LAN: PortId = PortId(0);

@@ -1,5 +1,11 @@
 //! Runs each test in a process and a network namespace of its own.
 
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "compiled into several test programs, none of which uses all of it"
+)]
+
 use std::net::IpAddr;
 use std::process::Command;
 use std::sync::Arc;
@@ -54,7 +60,6 @@ pub struct Peer {
 }
 
 impl Peer {
-    #[allow(dead_code, reason = "not every test file needs a peer")]
     pub fn start() -> Self {
         let process = Command::new("unshare")
             .args(["--net", "sleep", "60"])
@@ -97,24 +102,20 @@ impl Drop for Peer {
 }
 
 /// Waits until a view satisfies `condition`; panics after `limit`.
-#[allow(dead_code, reason = "not every test file follows views")]
 pub async fn eventually(
     views: &mut watch::Receiver<Arc<KernelView>>,
     what: &str,
     limit: Duration,
     condition: impl Fn(&KernelView) -> bool,
 ) -> Arc<KernelView> {
-    let found = tokio::time::timeout(limit, views.wait_for(|view| condition(view))).await;
-    match found {
-        Ok(view) => Arc::clone(&view.expect("the mirror lives")),
-        Err(_) => panic!(
-            "{what} not seen within {limit:?}; last view: {:#?}",
-            views.borrow()
-        ),
+    let wait = views.wait_for(|view| condition(view));
+    if let Ok(view) = tokio::time::timeout(limit, wait).await {
+        return Arc::clone(&view.expect("the mirror lives"));
     }
+    let last = views.borrow();
+    panic!("{what} not seen within {limit:?}; last view: {last:#?}");
 }
 
-#[allow(dead_code, reason = "not every test file uses addresses")]
 pub fn at(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
