@@ -3,14 +3,19 @@
 mod kernel_netns;
 
 use controlplane::kernel::addresses::{Addresses, Put};
+use controlplane::kernel::forwarding_view::{self, PortBinding};
 use controlplane::kernel::link::Links;
 use controlplane::kernel::mirror::Mirror;
 use controlplane::kernel::neighbours::Neighbours;
 use controlplane::kernel::netlink::Rtnl;
 use controlplane::kernel::routes::{Routes, StaticRoute};
-use controlplane::kernel::view::{KernelHop, KernelView, NudState, RouteKind, RouteTable};
-use controlplane::kernel::{PROTOCOL, ingress_drop, sysctl, underlying};
+use controlplane::kernel::view::{
+    InterfaceAddress, KernelHop, KernelView, NudState, RouteKind, RouteTable,
+};
+use controlplane::kernel::{PROTOCOL, sysctl, underlying};
+use dataplane::forwarding::Resolution;
 use dataplane::packet::MacAddress;
+use dataplane::verdict::{Neighbour, PortId};
 use ipnet::IpNet;
 use kernel_netns::{Peer, at, eventually, in_namespace, ip};
 use std::collections::BTreeSet;
@@ -176,7 +181,7 @@ fn addresses_put_are_marked_kept_across_a_restart_and_foreign_ones_never_removed
                 let four = view
                     .addresses_of(lan.index)
                     .filter(|have| have.ip().is_ipv4());
-                four.map(|have| have.ip()).eq([at("10.0.1.9")])
+                four.map(InterfaceAddress::ip).eq([at("10.0.1.9")])
             })
             .await;
         },
@@ -262,6 +267,65 @@ fn neighbours_are_learnt_fail_and_are_tried_again() {
                 found.is_some_and(|have| have.reachable().is_some())
             })
             .await;
+        },
+    );
+}
+
+#[test]
+fn the_mirrored_tables_become_a_forwarding_table_that_reaches_the_peer() {
+    in_namespace(
+        "the_mirrored_tables_become_a_forwarding_table_that_reaches_the_peer",
+        async || {
+            let _peer = Peer::start();
+            ip("route add default via 10.0.1.2");
+            let mirror = Mirror::start().await.unwrap();
+            let mut views = mirror.views();
+            let lan = views.borrow().link_named("lan").unwrap().clone();
+            let port = PortBinding {
+                port: PortId(0),
+                name: "lan".into(),
+                interface: Some(lan.index),
+                mac: lan.mac.unwrap(),
+                mtu: 1500,
+                up: true,
+                virtual_macs: vec![],
+            };
+            let peer = Neighbour {
+                port: PortId(0),
+                address: at("10.0.1.2"),
+            };
+            let build =
+                |view: &KernelView| forwarding_view::build(view, std::slice::from_ref(&port), &[]);
+            // Linux makes the link-local address when the carrier comes.
+            let link_local = |view: &KernelView| {
+                view.addresses_of(lan.index)
+                    .map(InterfaceAddress::ip)
+                    .find(|address| address.to_string().starts_with("fe80:"))
+            };
+            let view = eventually(&mut views, "the link-local address", 3 * SECOND, |view| {
+                link_local(view).is_some()
+            })
+            .await;
+            let before = build(&view);
+            let far = at("198.51.100.7");
+            assert_eq!(before.resolve(far, 0), Resolution::Unresolved(peer));
+            assert_eq!(before.resolve(at("10.0.1.1"), 0), Resolution::Local);
+            assert_eq!(before.resolve(at("10.0.1.255"), 0), Resolution::Local);
+            assert_eq!(before.resolve(at("127.0.0.9"), 0), Resolution::Local);
+            assert!(before.is_local(link_local(&view).unwrap()));
+
+            let mut neighbours = Neighbours::new(Rtnl::connect().unwrap());
+            neighbours.resolve((lan.index, peer.address)).await.unwrap();
+            let view = eventually(&mut views, "the peer's MAC", 3 * SECOND, |view| {
+                let found = view.neighbours.get(&(lan.index, peer.address));
+                found.is_some_and(|have| have.reachable().is_some())
+            })
+            .await;
+            let Resolution::Ready(adjacency) = build(&view).resolve(far, 0) else {
+                panic!("the peer is known");
+            };
+            assert_eq!(adjacency.source, lan.mac.unwrap());
+            assert_eq!((adjacency.port, adjacency.mtu), (PortId(0), 1500));
         },
     );
 }
@@ -353,9 +417,10 @@ fn an_overflow_of_notifications_ends_with_the_right_tables() {
             ip("addr add 10.0.0.1/8 dev lan");
             let mirror = Mirror::with_buffer(4096).await.unwrap();
             let mut views = mirror.views();
-            let commands: String = (0..2000)
-                .map(|n| format!("route add 172.16.{}.{}/32 via 10.0.0.2\n", n / 250, n % 250))
+            let commands: Vec<_> = (0..2000)
+                .map(|n| format!("route add 172.16.{}.{}/32 via 10.0.0.2", n / 250, n % 250))
                 .collect();
+            let commands = commands.join("\n") + "\n";
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), commands).unwrap();
             // The runtime has one thread and this blocks it: nobody reads the socket meanwhile.
@@ -387,9 +452,10 @@ fn a_burst_is_published_as_few_views() {
         ip("link add lan type veth peer name far; link set lan up; link set far up");
         let mirror = Mirror::start().await.unwrap();
         let mut views = mirror.views();
-        let commands: String = (1..=200)
-            .map(|n| format!("addr add 10.0.1.{n}/32 dev lan\n"))
+        let commands: Vec<_> = (1..=200)
+            .map(|n| format!("addr add 10.0.1.{n}/32 dev lan"))
             .collect();
+        let commands = commands.join("\n") + "\n";
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), commands).unwrap();
         let before = mirror.counters().published.load(Ordering::Relaxed);
@@ -410,13 +476,15 @@ fn a_silenced_netdev_shows_linux_nothing_until_it_is_released() {
         async || {
             let peer = Peer::start();
             let beneath = underlying::Underlying::of("net_af_packet0,iface=lan").unwrap();
-            underlying::silence(&beneath).unwrap();
-            underlying::silence(&beneath).unwrap();
+            let silence = underlying::silence(&beneath).unwrap();
+            let again = underlying::silence(&beneath).unwrap();
             let disabled = sysctl::get(sysctl::Half::Ipv6, "lan", "disable_ipv6");
             assert_eq!(disabled.unwrap(), "1");
             assert!(!answers_ping("10.0.1.2"), "replies must not get in");
-            underlying::release(&beneath).unwrap();
-            ingress_drop::unset("lan").unwrap();
+            silence.release().unwrap();
+            let disabled = sysctl::get(sysctl::Half::Ipv6, "lan", "disable_ipv6");
+            assert_eq!(disabled.unwrap(), "0");
+            again.release().unwrap();
             peer.ip("neigh flush dev far");
             assert!(answers_ping("10.0.1.2"), "replies get in again");
         },

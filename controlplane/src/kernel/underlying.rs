@@ -115,29 +115,36 @@ pub enum Unusable {
 }
 
 /// Makes Linux silent on the netdev: no IPv6, and with af_packet its ingress is dropped.
-pub fn silence(underlying: &Underlying) -> Result<()> {
-    sysctl::disable_ipv6(&underlying.interface)?;
-    match underlying.driver {
-        Driver::AfXdp => Ok(()),
-        Driver::AfPacket => ingress_drop::set(&underlying.interface),
+pub fn silence(underlying: &Underlying) -> Result<Silence> {
+    let had_ipv6 = sysctl::disable_ipv6(&underlying.interface)?;
+    if underlying.driver == Driver::AfPacket {
+        ingress_drop::set(&underlying.interface)?;
     }
+    Ok(Silence {
+        underlying: underlying.clone(),
+        had_ipv6,
+    })
 }
 
-/// Gives the netdev back to Linux.
-pub fn release(underlying: &Underlying) -> Result<()> {
-    sysctl::set(
-        sysctl::Half::Ipv6,
-        &underlying.interface,
-        "disable_ipv6",
-        "0",
-    )
-    .or_else(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => Ok(()),
-        _ => Err(error),
-    })?;
-    match underlying.driver {
-        Driver::AfXdp => Ok(()),
-        Driver::AfPacket => ingress_drop::unset(&underlying.interface),
+/// A netdev on which Linux has been made silent.
+#[derive(Debug)]
+#[must_use = "the netdev stays silent until it is released"]
+pub struct Silence {
+    underlying: Underlying,
+    had_ipv6: bool,
+}
+
+impl Silence {
+    /// Gives the netdev back to Linux as it was.
+    pub fn release(self) -> Result<()> {
+        let interface = &self.underlying.interface;
+        if self.underlying.driver == Driver::AfPacket {
+            ingress_drop::unset(interface)?;
+        }
+        if self.had_ipv6 {
+            sysctl::set(sysctl::Half::Ipv6, interface, "disable_ipv6", "0")?;
+        }
+        Ok(())
     }
 }
 
@@ -208,6 +215,7 @@ mod tests {
             index: 4,
             name: "eth1".into(),
             mac: None,
+            alias: None,
             mtu: 1500,
             up: true,
             lower_up: true,

@@ -15,6 +15,7 @@ use controlplane::kernel::view::KernelView;
 use tokio::sync::watch;
 
 const INSIDE: &str = "SLUICE_TEST_NETNS";
+const RAN: &str = "SLUICE_TEST_RAN";
 
 /// Runs `body` in a fresh network namespace: the test binary starts itself again under `unshare`.
 pub fn in_namespace(test: &str, body: impl AsyncFnOnce()) {
@@ -25,20 +26,26 @@ pub fn in_namespace(test: &str, body: impl AsyncFnOnce()) {
             .build()
             .unwrap();
         runtime.block_on(body());
+        std::fs::write(std::env::var(RAN).unwrap(), "").unwrap();
         return;
     }
     assert!(
         rustix::process::geteuid().is_root(),
         "{test} needs root: it makes a network namespace"
     );
+    // A name that matches no test would run none and succeed.
+    let scratch = tempfile::tempdir().unwrap();
+    let ran = scratch.path().join("ran");
     let status = Command::new("unshare")
         .arg("--net")
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(INSIDE, test)
+        .env(RAN, &ran)
         .status()
         .expect("unshare (util-linux) must be installed");
     assert!(status.success(), "{test} failed inside its namespace");
+    assert!(ran.exists(), "no test is called {test}");
 }
 
 /// Runs one `ip` command; several separated by `;`.
