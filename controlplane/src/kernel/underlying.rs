@@ -4,16 +4,11 @@
 //! Linux receive would be answered twice. Invariant: after [`silence`] Linux neither has an address
 //! there nor, with af_packet, sees what arrives.
 
-use super::addresses::{Addresses, Put};
 use super::ingress_drop;
-use super::netlink::Rtnl;
 use super::sysctl;
 use super::view::KernelView;
 use ipnet::IpNet;
-use netlink_packet_route::AddressFamily;
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use std::io::{Error, Result};
+use std::io::Result;
 use std::net::IpAddr;
 
 /// The netdev beneath a virtual device.
@@ -148,55 +143,8 @@ impl Silence {
     }
 }
 
-/// Moves the addresses of the netdev to the TAP `to` (`--take-over`): put there first, then removed
-/// here, so that connections to the box survive. Returns what was moved.
-pub async fn move_addresses(
-    rtnl: &Rtnl,
-    addresses: &mut Addresses,
-    view: &KernelView,
-    from: u32,
-    to: u32,
-) -> Result<Vec<IpNet>> {
-    let found: Vec<_> = view
-        .addresses_of(from)
-        .map(|address| address.address)
-        .filter(|address| !is_link_local(address.addr()))
-        .collect();
-    let mut moved = Vec::new();
-    for address in found {
-        // IPv6 refuses no duplicate on another interface; IPv4 neither.
-        let put = addresses.put(to, address).await?;
-        if let Err(error) = remove(rtnl, from, address).await {
-            if put == Put::Added {
-                addresses.remove(to, address).await?;
-            }
-            return Err(Error::new(
-                error.kind(),
-                format!("cannot move {address}: {error}"),
-            ));
-        }
-        moved.push(address);
-    }
-    Ok(moved)
-}
-
-async fn remove(rtnl: &Rtnl, interface: u32, address: IpNet) -> Result<()> {
-    let mut message = AddressMessage::default();
-    message.header.index = interface;
-    message.header.prefix_len = address.prefix_len();
-    message.header.family = match address {
-        IpNet::V4(_) => AddressFamily::Inet,
-        IpNet::V6(_) => AddressFamily::Inet6,
-    };
-    message.attributes = vec![
-        AddressAttribute::Local(address.addr()),
-        AddressAttribute::Address(address.addr()),
-    ];
-    rtnl.change(RouteNetlinkMessage::DelAddress(message), 0)
-        .await
-}
-
-fn is_link_local(address: IpAddr) -> bool {
+/// True for addresses that go away with IPv6 on the interface.
+pub(super) fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
