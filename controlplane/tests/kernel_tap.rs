@@ -2,10 +2,11 @@
 
 mod kernel_netns;
 
-use controlplane::kernel::link::Links;
+use controlplane::kernel::link::{Links, left_over};
 use controlplane::kernel::netlink::Rtnl;
 use controlplane::kernel::slow_path::{InjectSink, PuntSource, SlowPath};
 use controlplane::kernel::tap::{Tap, TapError};
+use controlplane::kernel::view::KernelView;
 use dataplane::packet::MacAddress;
 use dataplane::verdict::{PortId, PuntClass};
 use kernel_netns::{in_namespace, ip};
@@ -71,11 +72,19 @@ fn the_stack_behind_a_tap_answers_arp_and_survives_a_reopen() {
             assert_eq!((found.mac, found.mtu, found.up), (Some(MAC), 1400, true));
             assert_eq!(found.index, tap.index());
 
+            links.claim(tap.index()).await.unwrap();
             let index = tap.index();
             drop(tap);
             let tap = Tap::open("lan", MAC, 1500).unwrap();
             assert_eq!(tap.index(), index, "the same interface");
             assert!(answers(&tap), "with its address");
+            let found = links.find("lan").await.unwrap().unwrap();
+            let view = KernelView {
+                links: [(index, found.clone())].into(),
+                ..KernelView::default()
+            };
+            assert!(left_over(&view, &["lan"]).is_empty());
+            assert_eq!(left_over(&view, &["wan"]), [&found]);
             tap.remove(&links).await.unwrap();
             assert_eq!(links.find("lan").await.unwrap(), None);
         },
@@ -109,12 +118,15 @@ fn an_interface_of_another_kind_is_not_taken_over() {
     );
 }
 
+type Punt = (PuntClass, PortId, Vec<u8>);
+type Injected = (PortId, Vec<u8>);
+
 /// Frames to deliver and frames injected, seen from the test.
 #[derive(Clone, Default)]
 struct Rings {
-    punts: Arc<Mutex<VecDeque<(PuntClass, PortId, Vec<u8>)>>>,
+    punts: Arc<Mutex<VecDeque<Punt>>>,
     order: Arc<Mutex<Vec<PuntClass>>>,
-    injected: Arc<Mutex<Vec<(PortId, Vec<u8>)>>>,
+    injected: Arc<Mutex<Vec<Injected>>>,
     full: Arc<AtomicBool>,
 }
 
@@ -189,12 +201,13 @@ fn the_slow_path_delivers_punts_by_importance_and_injects_answers() {
     in_namespace(
         "the_slow_path_delivers_punts_by_importance_and_injects_answers",
         async || {
+            use PuntClass::{Arp, Icmp, Rest, Vrrp};
             let tap = Tap::open("lan", MAC, 1500).unwrap();
             ip("addr add 10.0.1.1/24 dev lan");
             let rings = Rings::default();
-            rings.punt(PuntClass::Rest, 1, arp_request());
-            rings.punt(PuntClass::Arp, 1, arp_request());
-            rings.punt(PuntClass::Vrrp, 0, arp_request());
+            rings.punt(Rest, 1, arp_request());
+            rings.punt(Arp, 1, arp_request());
+            rings.punt(Vrrp, 0, arp_request());
             let mut slow_path = SlowPath::new(vec![None, Some(tap)], rings.clone(), rings.clone());
             let counters = slow_path.counters();
             let replies = || {
@@ -207,20 +220,15 @@ fn the_slow_path_delivers_punts_by_importance_and_injects_answers() {
             beside(&mut slow_path, || {
                 until("two replies", || replies() == 2);
                 rings.full.store(true, Ordering::Relaxed);
-                rings.punt(PuntClass::Arp, 1, arp_request());
+                rings.punt(Arp, 1, arp_request());
                 until("a reply that finds no room", || {
                     counters.inject_failures.load(Ordering::Relaxed) > 0
                 });
-                rings.punt(PuntClass::Icmp, 1, vec![0; 5]);
+                rings.punt(Icmp, 1, vec![0; 5]);
                 until("a frame the TAP refuses", || {
-                    counters
-                        .class(PuntClass::Icmp)
-                        .failed
-                        .load(Ordering::Relaxed)
-                        == 1
+                    counters.class(Icmp).failed.load(Ordering::Relaxed) == 1
                 });
             });
-            use PuntClass::{Arp, Icmp, Rest, Vrrp};
             assert_eq!(*rings.order.lock().unwrap(), [Vrrp, Arp, Rest, Arp, Icmp]);
             let delivered = |class| counters.class(class).delivered.load(Ordering::Relaxed);
             assert_eq!(
@@ -296,14 +304,17 @@ fn an_idle_slow_path_uses_little_processor_time() {
         let mut slow_path = SlowPath::new(vec![Some(tap)], rings.clone(), rings.clone());
         let used = || {
             let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-            Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+            Duration::new(
+                u64::try_from(time.tv_sec).unwrap(),
+                u32::try_from(time.tv_nsec).unwrap(),
+            )
         };
         let mut spent = Duration::ZERO;
         beside(&mut slow_path, || {
             std::thread::sleep(Duration::from_millis(200));
             let before = used();
             std::thread::sleep(Duration::from_secs(1));
-            spent = used() - before;
+            spent = used().checked_sub(before).unwrap();
         });
         // A spinning thread would use all of the second.
         assert!(spent < Duration::from_millis(250), "{spent:?} in a second");

@@ -25,11 +25,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub(super) fn link(message: &LinkMessage) -> Option<Link> {
     let mut name = None;
     let mut mac = None;
+    let mut alias = None;
     let mut mtu = 0;
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(value) => name = Some(value.clone()),
             LinkAttribute::Address(value) => mac = mac_address(value),
+            LinkAttribute::IfAlias(value) => alias = Some(value.clone()),
             LinkAttribute::Mtu(value) => mtu = *value,
             _ => {}
         }
@@ -38,6 +40,7 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
         index: message.header.index,
         name: name?,
         mac,
+        alias,
         mtu,
         up: message.header.flags.contains(LinkFlags::Up),
         lower_up: message.header.flags.contains(LinkFlags::LowerUp),

@@ -4,13 +4,15 @@
 //! one whatever the prefix lengths, dead ways avoided, and what does not leave by a port is
 //! `Elsewhere`.
 
-use super::view::{KernelHop, KernelRoute, KernelView, NudState, RouteKind, RouteTable};
+use super::view::{
+    InterfaceAddress, KernelHop, KernelRoute, KernelView, NudState, RouteKind, RouteTable,
+};
 use dataplane::forwarding::{Forwarding, NeighbourState, NextHop, PortInfo, Route};
 use dataplane::packet::MacAddress;
 use dataplane::verdict::{Neighbour, PortId};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A port as the control plane knows it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -89,7 +91,7 @@ impl Interfaces {
 
 /// Every unicast address of the box: those of interfaces, and host routes of the local table.
 fn local_addresses(view: &KernelView) -> impl Iterator<Item = IpAddr> {
-    let of_interfaces = view.addresses.iter().map(|address| address.ip());
+    let of_interfaces = view.addresses.iter().map(InterfaceAddress::ip);
     let of_routes = view
         .routes
         .iter()
@@ -108,11 +110,14 @@ fn routes(view: &KernelView, interfaces: &Interfaces) -> Vec<(IpNet, Route)> {
         .iter()
         .partition(|route| route.table == RouteTable::Local);
     // Linux asks the local table first, so that a short prefix there hides longer ones of main.
-    let hides = |prefix: &IpNet| {
-        local
-            .iter()
-            .any(|route| route.prefix.contains(prefix) && route.kind != RouteKind::Throw)
-    };
+    // Host routes, which are many, hide only their equals, and those lose by coming first.
+    let hiding: Vec<_> = local
+        .iter()
+        .filter(|route| route.prefix.prefix_len() < route.prefix.max_prefix_len())
+        .filter(|route| route.kind != RouteKind::Throw)
+        .map(|route| route.prefix)
+        .collect();
+    let hides = |prefix: &IpNet| hiding.iter().any(|hiding| hiding.contains(prefix));
     let mut found: Vec<(IpNet, Route)> = Vec::with_capacity(view.routes.len());
     for route in main {
         if hides(&route.prefix) {
@@ -138,6 +143,8 @@ fn routes(view: &KernelView, interfaces: &Interfaces) -> Vec<(IpNet, Route)> {
             .filter(|route| route.kind != RouteKind::Throw)
             .map(|route| (route.prefix, convert(route, interfaces))),
     );
+    // No table lists these; they must not fall through to the default route.
+    found.extend(NEVER_FORWARDED.map(|prefix| (prefix, Route::Local)));
     // An address whose route is not there (yet) is local all the same.
     found.extend(
         view.addresses
@@ -153,7 +160,7 @@ fn convert(route: &KernelRoute, interfaces: &Interfaces) -> Route {
         RouteKind::Local | RouteKind::Broadcast | RouteKind::Anycast | RouteKind::Multicast => {
             Route::Local
         }
-        // DESIGN names no ICMP code for prohibit: counted as a blackhole, as `Blackhole` says.
+        // One verdict for both: workers have one counter for blackhole and prohibit routes.
         RouteKind::Blackhole | RouteKind::Prohibit => Route::Blackhole,
         RouteKind::Unreachable | RouteKind::Throw => Route::Unreachable,
     }
@@ -206,10 +213,20 @@ fn neighbours(
     learnt.chain(fixed).collect()
 }
 
+/// Multicast and the limited broadcast address: for Linux to judge.
+const NEVER_FORWARDED: [IpNet; 3] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4)),
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::BROADCAST, 32)),
+    IpNet::V6(Ipv6Net::new_assert(
+        Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0),
+        8,
+    )),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::view::{InterfaceAddress, KernelNeighbour, Link};
+    use crate::kernel::view::{KernelNeighbour, Link};
     use dataplane::forwarding::{Adjacency, Resolution};
 
     const LAN: PortId = PortId(0);
@@ -224,6 +241,7 @@ mod tests {
             index,
             name: format!("if{index}"),
             mac: Some(mac(index as u8)),
+            alias: None,
             mtu,
             up: true,
             lower_up: true,
@@ -310,6 +328,25 @@ mod tests {
         assert_eq!(
             built.resolve(ip("8.8.8.8"), 0),
             unresolved(WAN, "192.0.2.1")
+        );
+    }
+
+    #[test]
+    fn groups_and_the_limited_broadcast_never_follow_the_default_route() {
+        let built = build(
+            &view(vec![
+                main("0.0.0.0/0", &[(11, Some("192.0.2.1"))]),
+                main("::/0", &[(11, Some("fe80::1"))]),
+            ]),
+            &ports(),
+            &[],
+        );
+        for group in ["224.0.0.18", "255.255.255.255", "ff02::12"] {
+            assert_eq!(built.resolve(ip(group), 0), Resolution::Local, "{group}");
+        }
+        assert_eq!(
+            built.resolve(ip("2001:db8::1"), 0),
+            unresolved(WAN, "fe80::1")
         );
     }
 

@@ -2,7 +2,7 @@
 
 use super::decode;
 use super::netlink::{Rtnl, is};
-use super::view::Link;
+use super::view::{KernelView, Link};
 use dataplane::packet::MacAddress;
 
 use netlink_packet_route::RouteNetlinkMessage;
@@ -39,6 +39,11 @@ impl Links {
     pub async fn set_mac(&self, index: u32, mac: MacAddress) -> Result<()> {
         self.set(index, LinkAttribute::Address(mac.0.to_vec()))
             .await
+    }
+
+    /// Marks the interface as Sluice's, for [`left_over`] of a later start.
+    pub async fn claim(&self, index: u32) -> Result<()> {
+        self.set(index, LinkAttribute::IfAlias(ALIAS.into())).await
     }
 
     /// Sets the MTU in bytes.
@@ -89,3 +94,16 @@ impl Links {
             .await
     }
 }
+
+/// Interfaces an earlier process claimed and nobody of `wanted` (names) uses any more, for
+/// [`Links::delete`]: the TAPs of ports no longer configured.
+pub fn left_over<'a>(view: &'a KernelView, wanted: &[&str]) -> Vec<&'a Link> {
+    view.links
+        .values()
+        .filter(|link| link.alias.as_deref() == Some(ALIAS))
+        .filter(|link| !wanted.contains(&&*link.name))
+        .collect()
+}
+
+/// Alias of every interface Sluice has made.
+pub const ALIAS: &str = "sluice";

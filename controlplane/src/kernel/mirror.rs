@@ -22,7 +22,7 @@ use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocol
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Error, ErrorKind, Result};
+use std::io::{Error, Result};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,9 +58,6 @@ impl Mirror {
             async move {
                 loop {
                     let why = follower.follow(&publish).await;
-                    if publish.is_closed() {
-                        return;
-                    }
                     counters.count_end(&why);
                     log::warn!("kernel mirror: {why}; reading all tables again");
                     follower = loop {
@@ -188,9 +185,6 @@ impl Follower {
             if let Err(error) = self.step(publish).await {
                 return error;
             }
-            if publish.is_closed() {
-                return Error::new(ErrorKind::BrokenPipe, "nobody reads the views");
-            }
         }
     }
 
@@ -199,14 +193,15 @@ impl Follower {
         if self.stale.routes {
             // Only the limit on reading routes leaves them stale.
             tokio::select! {
-                datagram = self.events.recv_from_full() => { let (bytes, _) = datagram?; self.take(&bytes); }
+                datagram = self.events.recv_from_full() => {
+                    let (bytes, _) = datagram?;
+                    self.take(&bytes);
+                }
                 () = sleep_until(self.routes_not_before) => {}
             }
         } else {
-            tokio::select! {
-                datagram = self.events.recv_from_full() => { let (bytes, _) = datagram?; self.take(&bytes); }
-                () = publish.closed() => return Ok(()),
-            }
+            let (bytes, _) = self.events.recv_from_full().await?;
+            self.take(&bytes);
         }
         let until = (self.published + INTERVAL).max(Instant::now() + SETTLE);
         while let Ok(datagram) = timeout_at(until, self.events.recv_from_full()).await {

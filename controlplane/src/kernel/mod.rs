@@ -4,7 +4,8 @@
 //! the kernel's tables and publishes them as a [`view::KernelView`]; [`forwarding_view`] turns one
 //! into the snapshot workers read. [`addresses`], [`routes`], [`link`], [`sysctl`] and
 //! [`neighbours`] ask the kernel for things; [`tap`] and [`slow_path`] carry the packets;
-//! [`underlying`] keeps the netdev beneath a virtual device silent.
+//! [`underlying`] and [`take_over`] keep the netdev beneath a
+//! virtual device silent.
 //!
 //! Invariant: everything acts on the network namespace of the process, and everything put into
 //! the kernel carries [`PROTOCOL`], so that a later process recognises and removes what a killed
@@ -20,6 +21,7 @@ pub mod netlink;
 pub mod routes;
 pub mod slow_path;
 pub mod sysctl;
+pub mod take_over;
 pub mod tap;
 pub mod underlying;
 pub mod view;

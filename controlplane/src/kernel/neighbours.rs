@@ -225,6 +225,7 @@ mod tests {
             index: 3,
             name: "lan".into(),
             mac: None,
+            alias: None,
             mtu: 1500,
             up,
             lower_up: up,

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::{Error, ErrorKind, Result};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Which half of /proc/sys/net.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -25,30 +25,66 @@ pub fn prepare_port(interface: &str) -> Result<()> {
         set(Half::Ipv4, name, "send_redirects", "0")?;
         set(Half::Ipv4, name, "rp_filter", "0")?;
     }
-    set(Half::Ipv4, interface, "promote_secondaries", "1")
+    set(Half::Ipv4, interface, "promote_secondaries", "1")?;
+    Ok(())
 }
 
-/// Switches IPv6 off on an interface that must not speak. A kernel without IPv6 is fine.
-pub fn disable_ipv6(interface: &str) -> Result<()> {
+/// Switches IPv6 off on an interface that must not speak; `true` if it was on. A kernel without
+/// IPv6 is fine.
+pub fn disable_ipv6(interface: &str) -> Result<bool> {
     match set(Half::Ipv6, interface, "disable_ipv6", "1") {
-        Err(error) if error.kind() == ErrorKind::NotFound && !has_ipv6() => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound && !has_ipv6() => Ok(false),
         result => result,
     }
 }
 
-/// Sets `net.ipvX.conf.INTERFACE.KEY`, unless it has that value already.
-pub fn set(half: Half, interface: &str, key: &str, value: &str) -> Result<()> {
-    let path = path(half, interface, key)?;
-    let report = |error: Error| {
-        Error::new(
-            error.kind(),
-            format!("{} = {value}: {error}", path.display()),
-        )
-    };
-    if fs::read_to_string(&path).map_err(report)?.trim() == value {
-        return Ok(());
+/// Makes room for `neighbours` entries in the kernel's tables, which hold 1024 by default and then
+/// refuse new ones. Never lowers a limit. Other namespaces than the first share its limits and
+/// cannot see them; there nothing is done.
+pub fn make_room_for_neighbours(neighbours: usize) -> Result<()> {
+    // Twice as many: clients on the link are entries too.
+    let wanted = neighbours.saturating_mul(2);
+    for half in ["ipv4", "ipv6"] {
+        // Largest first: the kernel wants them in order at any moment.
+        for (key, share) in [("gc_thresh3", 1), ("gc_thresh2", 2), ("gc_thresh1", 8)] {
+            let path: PathBuf = ["/proc/sys/net", half, "neigh/default", key]
+                .iter()
+                .collect();
+            let Ok(current) = fs::read_to_string(&path) else {
+                continue;
+            };
+            let wanted = wanted / share;
+            if current
+                .trim()
+                .parse()
+                .is_ok_and(|have: usize| have < wanted)
+            {
+                write(&path, &wanted.to_string())?;
+            }
+        }
     }
-    fs::write(&path, value).map_err(report)
+    Ok(())
+}
+
+/// Sets `net.ipvX.conf.INTERFACE.KEY`, unless it has that value already; `true` if it was changed.
+pub fn set(half: Half, interface: &str, key: &str, value: &str) -> Result<bool> {
+    let path = path(half, interface, key)?;
+    let current = fs::read_to_string(&path).map_err(|error| describe(&path, value, &error))?;
+    if current.trim() == value {
+        return Ok(false);
+    }
+    write(&path, value).map(|()| true)
+}
+
+fn write(path: &Path, value: &str) -> Result<()> {
+    fs::write(path, value).map_err(|error| describe(path, value, &error))
+}
+
+fn describe(path: &Path, value: &str, error: &Error) -> Error {
+    Error::new(
+        error.kind(),
+        format!("{} = {value}: {error}", path.display()),
+    )
 }
 
 /// Reads `net.ipvX.conf.INTERFACE.KEY`.

@@ -4,16 +4,11 @@
 //! Linux receive would be answered twice. Invariant: after [`silence`] Linux neither has an address
 //! there nor, with af_packet, sees what arrives.
 
-use super::addresses::{Addresses, Put};
 use super::ingress_drop;
-use super::netlink::Rtnl;
 use super::sysctl;
 use super::view::KernelView;
 use ipnet::IpNet;
-use netlink_packet_route::AddressFamily;
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use std::io::{Error, Result};
+use std::io::Result;
 use std::net::IpAddr;
 
 /// The netdev beneath a virtual device.
@@ -115,81 +110,41 @@ pub enum Unusable {
 }
 
 /// Makes Linux silent on the netdev: no IPv6, and with af_packet its ingress is dropped.
-pub fn silence(underlying: &Underlying) -> Result<()> {
-    sysctl::disable_ipv6(&underlying.interface)?;
-    match underlying.driver {
-        Driver::AfXdp => Ok(()),
-        Driver::AfPacket => ingress_drop::set(&underlying.interface),
+pub fn silence(underlying: &Underlying) -> Result<Silence> {
+    let had_ipv6 = sysctl::disable_ipv6(&underlying.interface)?;
+    if underlying.driver == Driver::AfPacket {
+        ingress_drop::set(&underlying.interface)?;
     }
+    Ok(Silence {
+        underlying: underlying.clone(),
+        had_ipv6,
+    })
 }
 
-/// Gives the netdev back to Linux.
-pub fn release(underlying: &Underlying) -> Result<()> {
-    sysctl::set(
-        sysctl::Half::Ipv6,
-        &underlying.interface,
-        "disable_ipv6",
-        "0",
-    )
-    .or_else(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => Ok(()),
-        _ => Err(error),
-    })?;
-    match underlying.driver {
-        Driver::AfXdp => Ok(()),
-        Driver::AfPacket => ingress_drop::unset(&underlying.interface),
-    }
+/// A netdev on which Linux has been made silent.
+#[derive(Debug)]
+#[must_use = "the netdev stays silent until it is released"]
+pub struct Silence {
+    underlying: Underlying,
+    had_ipv6: bool,
 }
 
-/// Moves the addresses of the netdev to the TAP `to` (`--take-over`): put there first, then removed
-/// here, so that connections to the box survive. Returns what was moved.
-pub async fn move_addresses(
-    rtnl: &Rtnl,
-    addresses: &mut Addresses,
-    view: &KernelView,
-    from: u32,
-    to: u32,
-) -> Result<Vec<IpNet>> {
-    let found: Vec<_> = view
-        .addresses_of(from)
-        .map(|address| address.address)
-        .filter(|address| !is_link_local(address.addr()))
-        .collect();
-    let mut moved = Vec::new();
-    for address in found {
-        // IPv6 refuses no duplicate on another interface; IPv4 neither.
-        let put = addresses.put(to, address).await?;
-        if let Err(error) = remove(rtnl, from, address).await {
-            if put == Put::Added {
-                addresses.remove(to, address).await?;
-            }
-            return Err(Error::new(
-                error.kind(),
-                format!("cannot move {address}: {error}"),
-            ));
+impl Silence {
+    /// Gives the netdev back to Linux as it was.
+    pub fn release(self) -> Result<()> {
+        let interface = &self.underlying.interface;
+        if self.underlying.driver == Driver::AfPacket {
+            ingress_drop::unset(interface)?;
         }
-        moved.push(address);
+        if self.had_ipv6 {
+            sysctl::set(sysctl::Half::Ipv6, interface, "disable_ipv6", "0")?;
+        }
+        Ok(())
     }
-    Ok(moved)
 }
 
-async fn remove(rtnl: &Rtnl, interface: u32, address: IpNet) -> Result<()> {
-    let mut message = AddressMessage::default();
-    message.header.index = interface;
-    message.header.prefix_len = address.prefix_len();
-    message.header.family = match address {
-        IpNet::V4(_) => AddressFamily::Inet,
-        IpNet::V6(_) => AddressFamily::Inet6,
-    };
-    message.attributes = vec![
-        AddressAttribute::Local(address.addr()),
-        AddressAttribute::Address(address.addr()),
-    ];
-    rtnl.change(RouteNetlinkMessage::DelAddress(message), 0)
-        .await
-}
-
-fn is_link_local(address: IpAddr) -> bool {
+/// True for addresses that go away with IPv6 on the interface.
+pub(super) fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
@@ -208,6 +163,7 @@ mod tests {
             index: 4,
             name: "eth1".into(),
             mac: None,
+            alias: None,
             mtu: 1500,
             up: true,
             lower_up: true,

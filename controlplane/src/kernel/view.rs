@@ -51,6 +51,8 @@ pub struct Link {
     pub name: String,
     /// Hardware address; `None` if it is not an Ethernet one.
     pub mac: Option<MacAddress>,
+    /// Free text somebody gave it (`ip link set … alias`); see [`super::link::ALIAS`].
+    pub alias: Option<String>,
     /// MTU in bytes.
     pub mtu: u32,
     /// Administratively up.

@@ -1,5 +1,11 @@
 //! Runs each test in a process and a network namespace of its own.
 
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "compiled into several test programs, none of which uses all of it"
+)]
+
 use std::net::IpAddr;
 use std::process::Command;
 use std::sync::Arc;
@@ -9,6 +15,7 @@ use controlplane::kernel::view::KernelView;
 use tokio::sync::watch;
 
 const INSIDE: &str = "SLUICE_TEST_NETNS";
+const RAN: &str = "SLUICE_TEST_RAN";
 
 /// Runs `body` in a fresh network namespace: the test binary starts itself again under `unshare`.
 pub fn in_namespace(test: &str, body: impl AsyncFnOnce()) {
@@ -19,20 +26,26 @@ pub fn in_namespace(test: &str, body: impl AsyncFnOnce()) {
             .build()
             .unwrap();
         runtime.block_on(body());
+        std::fs::write(std::env::var(RAN).unwrap(), "").unwrap();
         return;
     }
     assert!(
         rustix::process::geteuid().is_root(),
         "{test} needs root: it makes a network namespace"
     );
+    // A name that matches no test would run none and succeed.
+    let scratch = tempfile::tempdir().unwrap();
+    let ran = scratch.path().join("ran");
     let status = Command::new("unshare")
         .arg("--net")
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(INSIDE, test)
+        .env(RAN, &ran)
         .status()
         .expect("unshare (util-linux) must be installed");
     assert!(status.success(), "{test} failed inside its namespace");
+    assert!(ran.exists(), "no test is called {test}");
 }
 
 /// Runs one `ip` command; several separated by `;`.
@@ -54,7 +67,6 @@ pub struct Peer {
 }
 
 impl Peer {
-    #[allow(dead_code, reason = "not every test file needs a peer")]
     pub fn start() -> Self {
         let process = Command::new("unshare")
             .args(["--net", "sleep", "60"])
@@ -97,24 +109,20 @@ impl Drop for Peer {
 }
 
 /// Waits until a view satisfies `condition`; panics after `limit`.
-#[allow(dead_code, reason = "not every test file follows views")]
 pub async fn eventually(
     views: &mut watch::Receiver<Arc<KernelView>>,
     what: &str,
     limit: Duration,
     condition: impl Fn(&KernelView) -> bool,
 ) -> Arc<KernelView> {
-    let found = tokio::time::timeout(limit, views.wait_for(|view| condition(view))).await;
-    match found {
-        Ok(view) => Arc::clone(&view.expect("the mirror lives")),
-        Err(_) => panic!(
-            "{what} not seen within {limit:?}; last view: {:#?}",
-            views.borrow()
-        ),
+    let wait = views.wait_for(|view| condition(view));
+    if let Ok(view) = tokio::time::timeout(limit, wait).await {
+        return Arc::clone(&view.expect("the mirror lives"));
     }
+    let last = views.borrow();
+    panic!("{what} not seen within {limit:?}; last view: {last:#?}");
 }
 
-#[allow(dead_code, reason = "not every test file uses addresses")]
 pub fn at(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
