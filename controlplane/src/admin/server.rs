@@ -131,19 +131,19 @@ async fn authorise(access: Access, request: Request, next: Next) -> Response {
 }
 
 fn router<B: Backend>(backend: Arc<B>) -> Router {
-    let v1 = Router::new()
-        .route("/status", get(status::<B>))
-        .route("/services", get(services::<B>))
-        .route("/stats", get(stats::<B>))
-        .route("/connections", get(connections::<B>))
-        .route("/connections/delete", post(delete_connections::<B>))
-        .route("/reload", post(reload::<B>))
-        .method_not_allowed_fallback(method_not_allowed)
-        .with_state(backend);
+    // Not `nest`: it would hide the prefix from the sentences about wrong requests.
+    let at = |resource: &str| format!("{PREFIX}{resource}");
     Router::new()
-        .nest(PREFIX, v1)
+        .route(&at("/status"), get(status::<B>))
+        .route(&at("/services"), get(services::<B>))
+        .route(&at("/stats"), get(stats::<B>))
+        .route(&at("/connections"), get(connections::<B>))
+        .route(&at("/connections/delete"), post(delete_connections::<B>))
+        .route(&at("/reload"), post(reload::<B>))
+        .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(backend)
 }
 
 async fn status<B: Backend>(State(backend): State<Arc<B>>) -> Response {

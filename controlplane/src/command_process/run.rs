@@ -52,7 +52,7 @@ impl Groups {
             return Err(io::Error::other("the daemon has stopped"));
         }
         let child = tokio::process::Command::from(command).spawn()?;
-        let group = child.id().map_or(0, |id| id as i32);
+        let group = child.id().map_or(0, u32::cast_signed);
         living.groups.insert(group);
         Ok((child, group))
     }
