@@ -77,6 +77,14 @@ pub(super) async fn run(
     let prepared = tokio::task::spawn_blocking(move || prepare(&command))
         .await
         .map_err(|error| error.to_string())??;
+    if cancelled.try_recv().is_ok() {
+        return Ok(Outcome {
+            end: End::Cancelled,
+            duration: Duration::ZERO,
+            stdout: String::new(),
+            stderr: String::new(),
+        });
+    }
     let name = prepared.get_program().to_string_lossy().into_owned();
     let started = Instant::now();
     let (mut child, group) = groups
