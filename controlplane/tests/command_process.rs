@@ -181,7 +181,7 @@ async fn submitting_needs_no_executor_and_does_not_wait() {
         scope.spawn(|| {
             helper
                 .submit("notify", Command::shell(&line, LONG))
-                .unwrap()
+                .unwrap();
         });
     });
     let deadline = Instant::now() + Duration::from_secs(5);
@@ -209,7 +209,7 @@ async fn the_helper_and_its_commands_die_with_the_daemon() {
 #[tokio::test]
 async fn a_dead_helper_is_an_error_and_a_count() {
     let helper = helper();
-    let pid = rustix::process::Pid::from_raw(helper.pid() as i32).unwrap();
+    let pid = rustix::process::Pid::from_raw(helper.pid().cast_signed()).unwrap();
     let running = helper.run(Command::shell("sleep 5", LONG));
     let kill = async {
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -227,7 +227,7 @@ async fn a_dead_helper_is_an_error_and_a_count() {
 async fn the_helper_outlives_sigterm() {
     let helper = helper();
     shell(&helper, "true").await;
-    let pid = rustix::process::Pid::from_raw(helper.pid() as i32).unwrap();
+    let pid = rustix::process::Pid::from_raw(helper.pid().cast_signed()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     assert!(shell(&helper, "true").await.is_success());
 }

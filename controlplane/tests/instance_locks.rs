@@ -13,7 +13,7 @@ fn holder_entry() {
     if let Some(path) = std::env::var_os(LOCK) {
         let _lock = LockFile::acquire(path.as_ref(), "it").unwrap();
         println!("\nlocked");
-        std::thread::sleep(std::time::Duration::from_secs(60));
+        std::thread::sleep(std::time::Duration::from_mins(1));
     }
 }
 

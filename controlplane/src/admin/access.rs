@@ -114,6 +114,16 @@ mod tests {
     }
 
     #[test]
+    fn groups_of_the_user_database_count() {
+        // Debian's nobody (65534) is in nogroup (65534), whatever group it runs with.
+        let groups = AccessGroups {
+            admin: None,
+            monitor: Some(65_534),
+        };
+        assert_eq!(groups.access(65_534, 54_321), Access::Read);
+    }
+
+    #[test]
     fn a_group_that_does_not_exist_lets_nobody_in() {
         let groups = AccessGroups::resolve("sluice-no-such-group", "sluice-no-such-group");
         assert_eq!(groups, AccessGroups::default());

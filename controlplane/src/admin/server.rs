@@ -1,7 +1,7 @@
 //! The admin API's server.
 //!
 //! One connection carries one request and has [`CONNECTION_TIME`] in all, so a slow or silent
-//! client costs one of [`MAX_CONNECTIONS`] places for that long and delays nobody. Calls of the
+//! client costs its user one of [`MAX_CONNECTIONS`] places for that long and delays nobody. Calls of the
 //! backend run as tasks of their own: a panic in one becomes an answer 500 and a line in the log,
 //! and a client that hangs up cancels nothing half way.
 
@@ -21,18 +21,20 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How long one connection may last, from accept to the last byte of the answer.
 pub const CONNECTION_TIME: Duration = Duration::from_secs(30);
 /// How long a client may take to send its request's headers.
 pub const HEADER_TIME: Duration = Duration::from_secs(5);
-/// Connections served at once; more wait in the kernel's backlog.
+/// Connections one user may have open; one more is closed at once.
 pub const MAX_CONNECTIONS: usize = 64;
 /// The longest request body, bytes.
 pub const MAX_BODY: usize = 64 * 1024;
@@ -46,57 +48,100 @@ pub async fn serve<B: Backend>(
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
     let listener = UnixListener::from_std(socket.listener()?)?;
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = Places::default();
     let app = router(backend);
+    let mut failing = false;
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
             () = &mut shutdown => return Ok(()),
-            accepted = accept(&listener, &places) => accepted,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, place)) => {
-                tokio::spawn(serve_connection(stream, place, groups, app.clone()));
+            Ok((stream, _)) => {
+                failing = false;
+                admit(stream, &places, groups, &app);
             }
             Err(error) => {
                 // Out of descriptors, most likely: waiting is all that helps, spinning does not.
-                log::error!("admin: cannot accept: {error}");
+                if !std::mem::replace(&mut failing, true) {
+                    log::error!("admin: cannot accept: {error}");
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }
 }
 
-async fn accept(
-    listener: &UnixListener,
-    places: &Arc<Semaphore>,
-) -> io::Result<(UnixStream, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places)
-        .acquire_owned()
-        .await
-        .map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, place))
+fn admit(stream: UnixStream, places: &Places, groups: AccessGroups, app: &Router) {
+    let peer = match stream.peer_cred() {
+        Ok(peer) => peer,
+        Err(error) => {
+            log::warn!("admin: a caller without credentials: {error}");
+            return;
+        }
+    };
+    match places.take(peer.uid()) {
+        Some(place) => {
+            tokio::spawn(serve_connection(stream, peer, place, groups, app.clone()));
+        }
+        None => log::debug!("admin: user {} has too many connections", peer.uid()),
+    }
+}
+
+/// The connections of each user: nobody can keep root out by opening many.
+#[derive(Clone, Debug, Default)]
+struct Places(Arc<Mutex<HashMap<u32, usize>>>);
+
+impl Places {
+    fn take(&self, uid: u32) -> Option<Place> {
+        let mut taken = self.lock();
+        let count = taken.entry(uid).or_default();
+        if *count >= MAX_CONNECTIONS {
+            return None;
+        }
+        *count += 1;
+        Some(Place {
+            places: self.clone(),
+            uid,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u32, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One connection's place, given back when dropped.
+#[derive(Debug)]
+struct Place {
+    places: Places,
+    uid: u32,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.lock();
+        if let Entry::Occupied(mut count) = taken.entry(self.uid) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
 }
 
 async fn serve_connection(
     stream: UnixStream,
-    place: OwnedSemaphorePermit,
+    peer: UCred,
+    place: Place,
     groups: AccessGroups,
     app: Router,
 ) {
-    let access = match stream.peer_cred() {
-        Ok(peer) => {
-            // The user database may be on the network: not on an executor thread.
-            tokio::task::spawn_blocking(move || groups.access(peer.uid(), peer.gid()))
-                .await
-                .unwrap_or(Access::Nothing)
-        }
-        Err(error) => {
-            log::warn!("admin: a caller without credentials: {error}");
-            Access::Nothing
-        }
-    };
+    // The user database may be on the network: not on an executor thread.
+    let access = tokio::task::spawn_blocking(move || groups.access(peer.uid(), peer.gid()))
+        .await
+        .unwrap_or(Access::Nothing);
     let app = app.layer(from_fn(move |request: Request, next: Next| {
         authorise(access, request, next)
     }));
@@ -131,19 +176,19 @@ async fn authorise(access: Access, request: Request, next: Next) -> Response {
 }
 
 fn router<B: Backend>(backend: Arc<B>) -> Router {
-    let v1 = Router::new()
-        .route("/status", get(status::<B>))
-        .route("/services", get(services::<B>))
-        .route("/stats", get(stats::<B>))
-        .route("/connections", get(connections::<B>))
-        .route("/connections/delete", post(delete_connections::<B>))
-        .route("/reload", post(reload::<B>))
-        .method_not_allowed_fallback(method_not_allowed)
-        .with_state(backend);
+    // Not `nest`: it would hide the prefix from the sentences about wrong requests.
+    let at = |resource: &str| format!("{PREFIX}{resource}");
     Router::new()
-        .nest(PREFIX, v1)
+        .route(&at("/status"), get(status::<B>))
+        .route(&at("/services"), get(services::<B>))
+        .route(&at("/stats"), get(stats::<B>))
+        .route(&at("/connections"), get(connections::<B>))
+        .route(&at("/connections/delete"), post(delete_connections::<B>))
+        .route(&at("/reload"), post(reload::<B>))
+        .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(backend)
 }
 
 async fn status<B: Backend>(State(backend): State<Arc<B>>) -> Response {
@@ -164,7 +209,11 @@ async fn connections<B: Backend>(
 ) -> Response {
     match filter {
         Ok(Query(filter)) => {
-            answer(guarded(async move { backend.connections(filter).await }).await)
+            let listed = guarded(async move { backend.connections(filter).await }).await;
+            // Up to tens of megabytes of text: not on an executor thread.
+            tokio::task::spawn_blocking(move || answer(listed))
+                .await
+                .unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
         }
         Err(rejection) => error(StatusCode::BAD_REQUEST, rejection.body_text()),
     }
@@ -285,5 +334,24 @@ fn json(status: StatusCode, value: &impl Serialize) -> Response {
             log::error!("admin: cannot write an answer as JSON: {cause}");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_user_cannot_take_anothers_places() {
+        let places = Places::default();
+        let mut taken: Vec<Place> = std::iter::repeat_with(|| places.take(1000))
+            .map_while(|place| place)
+            .collect();
+        assert_eq!(taken.len(), MAX_CONNECTIONS);
+        assert!(places.take(0).is_some());
+        taken.pop();
+        assert!(places.take(1000).is_some());
+        drop(taken);
+        assert!(places.lock().is_empty());
     }
 }

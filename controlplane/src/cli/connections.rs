@@ -19,7 +19,7 @@ pub(super) fn render(listed: &Connections) -> String {
         ("server", Left),
     ]);
     for connection in &listed.connections {
-        table.row([
+        table.push([
             connection.protocol.lvs_name().into(),
             expire(connection.expires_seconds),
             connection.state.clone(),

@@ -31,12 +31,10 @@ fn scaled(value: f64) -> String {
         value /= 1e3;
         unit = next;
     }
-    let decimals = if value < 9.995 {
-        2
-    } else if value < 99.95 {
-        1
-    } else {
-        0
+    let decimals = match value {
+        ..9.995 => 2,
+        ..99.95 => 1,
+        _ => 0,
     };
     format!("{value:.decimals$}{unit}")
 }
@@ -47,7 +45,7 @@ pub(super) fn size(bytes: u64) -> String {
     match UNITS.iter().find(|(unit, _)| bytes >= *unit) {
         Some((unit, name)) => {
             let value = bytes as f64 / *unit as f64;
-            if bytes % unit == 0 {
+            if bytes.is_multiple_of(*unit) {
                 format!("{value:.0} {name}")
             } else {
                 format!("{value:.1} {name}")

@@ -4,11 +4,7 @@ use crate::admin::api::ReloadReport;
 
 /// What changed.
 pub(super) fn render(report: &ReloadReport) -> String {
-    let mut text = format!("{}\n", report.message);
-    for change in &report.changes {
-        text.push_str(&format!("  {change}\n"));
-    }
-    text
+    format!("{}\n{}", report.message, lines("  ", &report.changes))
 }
 
 /// The surprises, for standard error.
@@ -27,8 +23,5 @@ pub(super) fn render_refusal(report: &ReloadReport) -> String {
 }
 
 fn lines(before: &str, lines: &[String]) -> String {
-    lines
-        .iter()
-        .map(|line| format!("{before}{line}\n"))
-        .collect()
+    lines.iter().flat_map(|line| [before, line, "\n"]).collect()
 }

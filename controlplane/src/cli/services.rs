@@ -10,10 +10,21 @@ pub(super) fn render(listed: &Services) -> String {
     if listed.services.is_empty() {
         return "no services\n".into();
     }
+    let width = listed
+        .services
+        .iter()
+        .flat_map(|service| &service.real_servers)
+        .map(|real| address_of(real).len())
+        .chain([REMOTE.len()])
+        .max()
+        .unwrap_or(0);
+    // Service lines run on over the real servers' first columns, as in ipvsadm's listing.
+    let columns = |address: &str, forward: &str, weight: &str| {
+        format!("{address:<width$}  {forward:<7}  {weight:>6}")
+    };
+    let heading = columns(REMOTE, "Forward", "Weight");
     let mut table = Table::new(&[
-        ("  -> RemoteAddress:Port", Left),
-        ("Forward", Left),
-        ("Weight", Right),
+        (heading.as_str(), Left),
         ("ActiveConn", Right),
         ("InActConn", Right),
         ("Conns", Right),
@@ -25,36 +36,46 @@ pub(super) fn render(listed: &Services) -> String {
         ("State", Left),
     ]);
     for service in &listed.services {
-        let mut cells = vec![
+        let [conns, in_packets, out_packets, in_bytes, out_bytes] = counters(&service.counters);
+        table.push([
             service_line(service),
-            String::new(),
-            String::new(),
             service.active.to_string(),
             service.inactive.to_string(),
-        ];
-        cells.extend(counters(&service.counters));
-        cells.extend([service.name.clone(), service_trouble(service)]);
-        table.push(cells);
+            conns,
+            in_packets,
+            out_packets,
+            in_bytes,
+            out_bytes,
+            service.name.clone(),
+            service_trouble(service),
+        ]);
         for real in &service.real_servers {
-            let mut cells = vec![
-                format!("  -> {}", SocketAddr::new(real.address, real.port)),
-                real.forward.lvs_name().into(),
-                real.weight.to_string(),
+            let [conns, in_packets, out_packets, in_bytes, out_bytes] = counters(&real.counters);
+            let weight = real.weight.to_string();
+            table.push([
+                columns(&address_of(real), real.forward.lvs_name(), &weight),
                 real.active.to_string(),
                 real.inactive.to_string(),
-            ];
-            cells.extend(counters(&real.counters));
-            cells.extend([
+                conns,
+                in_packets,
+                out_packets,
+                in_bytes,
+                out_bytes,
                 format!("{}/{}", service.name, real.name),
                 real_trouble(real),
             ]);
-            table.push(cells);
         }
     }
     format!(
         "Prot LocalAddress:Port Scheduler Flags\n{}",
         table.render(0)
     )
+}
+
+const REMOTE: &str = "  -> RemoteAddress:Port";
+
+fn address_of(real: &RealServer) -> String {
+    format!("  -> {}", SocketAddr::new(real.address, real.port))
 }
 
 fn service_line(service: &Service) -> String {

@@ -3,6 +3,7 @@
 use super::number::{count, duration, size};
 use super::table::{Align::Left, Align::Right, Table};
 use crate::admin::api::{Status, SteeringWay, WorkerState};
+use std::fmt::Write as _;
 
 /// The screen.
 pub(super) fn render(status: &Status) -> String {
@@ -13,7 +14,7 @@ pub(super) fn render(status: &Status) -> String {
         duration(status.uptime_seconds)
     );
     for (name, value) in facts(status) {
-        text.push_str(&format!("{name:<15}{value}\n"));
+        let _ = writeln!(text, "{name:<15}{value}");
     }
     for table in [workers(status), ports(status), mempools(status)] {
         text.push('\n');
@@ -112,7 +113,7 @@ fn workers(status: &Status) -> Table {
         ("epochs", Left),
     ]);
     for worker in &status.workers {
-        table.row([
+        table.push([
             worker.id.to_string(),
             worker.cpu.to_string(),
             match worker.state {
@@ -153,7 +154,7 @@ fn ports(status: &Status) -> Table {
         ("devices", Left),
     ]);
     for port in &status.ports {
-        table.row([
+        table.push([
             port.name.clone(),
             if port.link_up { "up" } else { "DOWN" }.into(),
             port.mac.clone(),
@@ -179,7 +180,7 @@ fn ports(status: &Status) -> Table {
 fn mempools(status: &Status) -> Table {
     let mut table = Table::new(&[("buffer pool", Left), ("free", Right), ("of", Right)]);
     for pool in &status.mempools {
-        table.row([
+        table.push([
             pool.name.clone(),
             count(pool.available),
             count(pool.capacity),

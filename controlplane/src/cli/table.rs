@@ -26,13 +26,8 @@ impl Table {
     }
 
     /// Adds a row; cells beyond the last heading are dropped, missing ones are empty.
-    pub(super) fn row<const N: usize>(&mut self, cells: [String; N]) {
+    pub(super) fn push(&mut self, cells: impl Into<Vec<String>>) {
         self.rows.push(cells.into());
-    }
-
-    /// Adds a row of any length.
-    pub(super) fn push(&mut self, cells: Vec<String>) {
-        self.rows.push(cells);
     }
 
     /// The text, each line ended, `indent` spaces before each; columns nobody filled are left out.
@@ -81,8 +76,8 @@ mod tests {
             ("empty", Align::Left),
             ("n", Align::Right),
         ]);
-        table.row(["a".into(), String::new(), "1".into()]);
-        table.row(["long name".into(), String::new(), "1000".into()]);
+        table.push(["a".into(), String::new(), "1".into()]);
+        table.push(["long name".into(), String::new(), "1000".into()]);
         assert_eq!(
             table.render(1),
             " name          n\n a             1\n long name  1000\n"

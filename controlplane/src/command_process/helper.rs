@@ -98,10 +98,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 async fn read_request(stream: &mut OwnedReadHalf) -> io::Result<Option<Request>> {
     let mut word = [0; 4];
-    match stream.read_exact(&mut word).await {
-        // However the daemon died, there is nothing more to do.
-        Err(_) => return Ok(None),
-        Ok(_) => {}
+    // However the daemon died, there is nothing more to do.
+    if stream.read_exact(&mut word).await.is_err() {
+        return Ok(None);
     }
     let mut body = vec![0; frame::length(word)?];
     if stream.read_exact(&mut body).await.is_err() {

@@ -52,7 +52,7 @@ impl Groups {
             return Err(io::Error::other("the daemon has stopped"));
         }
         let child = tokio::process::Command::from(command).spawn()?;
-        let group = child.id().map_or(0, |id| id as i32);
+        let group = child.id().map_or(0, u32::cast_signed);
         living.groups.insert(group);
         Ok((child, group))
     }
@@ -77,6 +77,14 @@ pub(super) async fn run(
     let prepared = tokio::task::spawn_blocking(move || prepare(&command))
         .await
         .map_err(|error| error.to_string())??;
+    if cancelled.try_recv().is_ok() {
+        return Ok(Outcome {
+            end: End::Cancelled,
+            duration: Duration::ZERO,
+            stdout: String::new(),
+            stderr: String::new(),
+        });
+    }
     let name = prepared.get_program().to_string_lossy().into_owned();
     let started = Instant::now();
     let (mut child, group) = groups
