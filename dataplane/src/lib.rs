@@ -9,7 +9,8 @@
 //!          └─ service, forwarding   snapshots published by control through `epoch`
 //! ```
 //!
-//! Workers share nothing they write. `unsafe` is confined to [`dpdk`].
+//! Workers share nothing they write. `unsafe` is confined to [`dpdk`] and one
+//! prefetch instruction of the connection table.
 
 pub mod address;
 pub mod buffer;

@@ -124,7 +124,14 @@ impl Worker {
                 }
                 work += received;
                 desk.receive(*port, &counters);
-                desk.run(&mut pipeline, &mut outbox, &mut punt, &asks, now, Pass::First);
+                desk.run(
+                    &mut pipeline,
+                    &mut outbox,
+                    &mut punt,
+                    &asks,
+                    now,
+                    Pass::First,
+                );
             }
             if let Some(inject) = &mut inject {
                 work += desk.inject(inject, &mut outbox);
@@ -186,7 +193,9 @@ impl Desk {
             bytes += packet.len() as u64;
             packet.set_port(u16::from(port.0));
         }
-        counters.event(Event::RxPackets).add(self.burst.len() as u64);
+        counters
+            .event(Event::RxPackets)
+            .add(self.burst.len() as u64);
         counters.event(Event::RxBytes).add(bytes);
     }
 

@@ -7,9 +7,14 @@ use std::path::PathBuf;
 /// Layer-4 load balancer: runs in the foreground, logs to standard error.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "sluiced", version, about, long_about = None)]
-#[command(after_help = "Exit status: 0 clean stop, 2 bad configuration or usage, 1 other failure.\n\
-    Signals: HUP reload, TERM and INT stop, USR1 write the state to the log.")]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
+#[command(
+    after_help = "Exit status: 0 clean stop, 2 bad configuration or usage, 1 other failure.\n\
+    Signals: HUP reload, TERM and INT stop, USR1 write the state to the log."
+)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the command line"
+)]
 pub(super) struct Arguments {
     /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]

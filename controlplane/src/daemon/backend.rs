@@ -162,7 +162,7 @@ impl Daemon {
             .flat_map(|worker| {
                 DropReason::ALL
                     .iter()
-                    .map(|reason| worker.counters.drop(*reason).value())
+                    .map(|reason| worker.counters.dropped(*reason).value())
             })
             .sum();
         let busy = self
@@ -202,11 +202,11 @@ fn counters(counters: &WorkerCounters) -> api::StatsSet {
         .collect();
     let drops = DropReason::ALL
         .iter()
-        .map(|reason| (reason.name().to_owned(), counters.drop(*reason).value()))
+        .map(|reason| (reason.name().to_owned(), counters.dropped(*reason).value()))
         .collect();
     let punts = PuntClass::ALL
         .iter()
-        .map(|class| (class.name().to_owned(), counters.punt(*class).value()))
+        .map(|class| (class.name().to_owned(), counters.punted(*class).value()))
         .collect();
     api::StatsSet {
         events,

@@ -66,8 +66,7 @@ pub(super) fn open(
                 device: device.clone(),
                 cause,
             };
-            let (started, pairs, driver) =
-                start(device, config, workers, mempool).map_err(wrap)?;
+            let (started, pairs, driver) = start(device, config, workers, mempool).map_err(wrap)?;
             let rx_queues = pairs.iter().filter(|pair| pair.rx.is_some()).count() as u16;
             for pair in pairs {
                 let worker = &mut queues[next_worker % workers];

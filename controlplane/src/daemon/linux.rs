@@ -83,11 +83,6 @@ impl Linux {
         &self.rtnl
     }
 
-    /// Addresses put so far.
-    pub(super) fn addresses_mut(&mut self) -> &mut Addresses {
-        &mut self.addresses
-    }
-
     /// The forwarding table as the kernel has it now.
     pub(super) fn forwarding(&self) -> Forwarding {
         forwarding_view::build(&self.view(), &self.ports, &self.fixed)
@@ -126,7 +121,10 @@ impl Linux {
         let (wanted, homeless) = self.wanted_addresses(config);
         problems.extend(homeless);
         for (interface, address, error) in self.addresses.apply(&wanted).await {
-            problems.push(format!("address {address} on {}: {error}", self.name(interface)));
+            problems.push(format!(
+                "address {address} on {}: {error}",
+                self.name(interface)
+            ));
         }
         let wanted = self.wanted_routes(config);
         for (route, error) in self.routes.apply(&wanted).await {
@@ -184,10 +182,10 @@ impl Linux {
     }
 
     fn name(&self, interface: u32) -> String {
-        self.view()
-            .links
-            .get(&interface)
-            .map_or_else(|| format!("interface {interface}"), |link| link.name.clone())
+        self.view().links.get(&interface).map_or_else(
+            || format!("interface {interface}"),
+            |link| link.name.clone(),
+        )
     }
 
     fn interface(&self, config: &Config, port: &str) -> Option<u32> {
@@ -203,7 +201,11 @@ impl Linux {
             let Some(interface) = binding.interface else {
                 continue;
             };
-            wanted.extend(port.addresses.iter().map(|address| (interface, address.net)));
+            wanted.extend(
+                port.addresses
+                    .iter()
+                    .map(|address| (interface, address.net)),
+            );
         }
         let view = self.view();
         for vip in translate::vips(config) {

@@ -103,7 +103,10 @@ impl SlowPathStats {
             let mut put = |what: &str, value: u64| named.insert(format!("{class}_{what}"), value);
             put("delivered", of_class.delivered.load(Ordering::Relaxed));
             put("failed", of_class.failed.load(Ordering::Relaxed));
-            put("no_interface", of_class.no_interface.load(Ordering::Relaxed));
+            put(
+                "no_interface",
+                of_class.no_interface.load(Ordering::Relaxed),
+            );
         }
         for (name, counter) in [
             ("injected", &counters.injected),

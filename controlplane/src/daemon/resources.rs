@@ -85,7 +85,11 @@ impl Cpus {
                 .collect::<Result<Vec<_>, _>>()?,
             None => {
                 let others: Vec<_> = allowed.iter().copied().filter(|c| *c != control).collect();
-                if others.is_empty() { vec![control] } else { others }
+                if others.is_empty() {
+                    vec![control]
+                } else {
+                    others
+                }
             }
         };
         if busy && workers.contains(&control) {
@@ -182,7 +186,7 @@ pub struct EalPlan<'a> {
 }
 
 impl EalPlan<'_> {
-    /// The argument vector, program name first.
+    /// The arguments, without a program name.
     pub fn arguments(&self) -> Vec<String> {
         let mut lcores = format!("0@{}", self.cpus.control);
         for (index, cpu) in self.cpus.workers.iter().enumerate() {
@@ -190,7 +194,6 @@ impl EalPlan<'_> {
             let _ = write!(lcores, ",{}@{cpu}", index + 1);
         }
         let mut arguments = vec![
-            "sluiced".to_owned(),
             format!("--lcores={lcores}"),
             "--main-lcore=0".to_owned(),
             format!("--file-prefix={}", self.prefix),
@@ -217,7 +220,10 @@ impl EalPlan<'_> {
 /// True for `0000:3b:00.0` and `3b:00.0`.
 pub fn is_pci(device: &str) -> bool {
     let name = device.split(',').next().unwrap_or_default();
-    name.contains(':') && name.bytes().all(|b| b.is_ascii_hexdigit() || b == b':' || b == b'.')
+    name.contains(':')
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_hexdigit() || b == b':' || b == b'.')
 }
 
 /// DPDK's name of a device given as a PCI address or a vdev string.
@@ -309,7 +315,10 @@ mod tests {
     fn a_missing_cpu_is_named_with_its_key() {
         let error = Cpus::resolve(0, Some(&[7]), false, &allowed(&[0, 1])).unwrap_err();
         let text = error.to_string();
-        assert!(text.contains("CPU 7 (worker_cores)") && text.contains("0,1"), "{text}");
+        assert!(
+            text.contains("CPU 7 (worker_cores)") && text.contains("0,1"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -336,7 +345,10 @@ mod tests {
 
     #[test]
     fn the_eal_command_line_pins_lcores_and_separates_pci_from_vdevs() {
-        let cpus = Cpus { control: 0, workers: vec![1] };
+        let cpus = Cpus {
+            control: 0,
+            workers: vec![1],
+        };
         let plan = EalPlan {
             prefix: "x",
             cpus: &cpus,
@@ -346,8 +358,14 @@ mod tests {
             extra: &["--legacy-mem".to_owned()],
         };
         let line = plan.arguments().join(" ");
-        assert!(line.contains("--lcores=0@0,1@1") && line.contains("--no-huge"), "{line}");
-        assert!(line.contains("--vdev=net_af_xdp0,iface=dev0 --legacy-mem"), "{line}");
+        assert!(
+            line.contains("--lcores=0@0,1@1") && line.contains("--no-huge"),
+            "{line}"
+        );
+        assert!(
+            line.contains("--vdev=net_af_xdp0,iface=dev0 --legacy-mem"),
+            "{line}"
+        );
         assert!(is_pci("0000:3b:00.0") && !is_pci("net_tap0"));
         assert_eq!(device_name("3b:00.0"), "0000:3b:00.0");
         assert_eq!(device_name("net_tap0,iface=x"), "net_tap0");
@@ -357,8 +375,14 @@ mod tests {
     fn two_daemons_have_two_prefixes_unless_told_otherwise() {
         let default = eal_prefix(Path::new("/run/sluice/admin.sock"), &[]);
         assert_eq!(default, "sluice");
-        assert_ne!(eal_prefix(Path::new("/tmp/a"), &[]), eal_prefix(Path::new("/tmp/b"), &[]));
-        let told = eal_prefix(Path::new("/tmp/a"), &["--file-prefix".into(), "mine".into()]);
+        assert_ne!(
+            eal_prefix(Path::new("/tmp/a"), &[]),
+            eal_prefix(Path::new("/tmp/b"), &[])
+        );
+        let told = eal_prefix(
+            Path::new("/tmp/a"),
+            &["--file-prefix".into(), "mine".into()],
+        );
         assert_eq!(told, "mine");
     }
 }

@@ -57,7 +57,11 @@ impl Running {
         let mut watch = every(WATCH_INTERVAL);
         let mut samples = every(SAMPLE_INTERVAL);
         let mut probes = every(PROBE_INTERVAL);
-        let mut alive = every(self.readiness.watchdog_interval().unwrap_or(Duration::from_secs(3600)));
+        let mut alive = every(
+            self.readiness
+                .watchdog_interval()
+                .unwrap_or(Duration::from_secs(3600)),
+        );
         loop {
             tokio::select! {
                 _ = terminate.recv() => break log::info!("TERM: stopping"),
@@ -112,7 +116,10 @@ impl Running {
         self.publish_forwarding().await;
     }
 
-    fn start_admin(&mut self, stopped: oneshot::Receiver<()>) -> Option<tokio::task::JoinHandle<()>> {
+    fn start_admin(
+        &mut self,
+        stopped: oneshot::Receiver<()>,
+    ) -> Option<tokio::task::JoinHandle<()>> {
         let socket = self.socket.take()?;
         let daemon = Arc::clone(&self.daemon);
         let groups = self.groups;
@@ -142,7 +149,10 @@ impl Running {
                 .map(|port| {
                     // A device that cannot say is taken to be up.
                     let mut devices = port.devices.iter();
-                    (port.name.clone(), devices.any(|d| d.link().map_or(true, |link| link.up)))
+                    (
+                        port.name.clone(),
+                        devices.any(|d| d.link().map_or(true, |link| link.up)),
+                    )
                 })
                 .collect()
         };
@@ -188,19 +198,24 @@ impl Running {
     async fn try_reload(&mut self) -> api::ReloadReport {
         let options = self.daemon.options.clone();
         let config_epoch = self.daemon.state().config_epoch;
-        let refused = |message: &str, errors: Vec<String>, warnings: Vec<String>| api::ReloadReport {
-            ok: false,
-            message: message.to_owned(),
-            config_epoch,
-            errors,
-            warnings,
-            changes: Vec::new(),
-        };
+        let refused =
+            |message: &str, errors: Vec<String>, warnings: Vec<String>| api::ReloadReport {
+                ok: false,
+                message: message.to_owned(),
+                config_epoch,
+                errors,
+                warnings,
+                changes: Vec::new(),
+            };
         let loaded = match tokio::task::spawn_blocking(move || config::load(&options)).await {
             Ok(Ok(loaded)) => loaded,
             Ok(Err(diagnostics)) => {
                 let errors = diagnostics.errors.iter().map(ToString::to_string).collect();
-                let warnings = diagnostics.warnings.iter().map(ToString::to_string).collect();
+                let warnings = diagnostics
+                    .warnings
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect();
                 return refused(
                     "the configuration has errors; the running one stays",
                     errors,

@@ -16,9 +16,10 @@ use crate::config::{self, Config, LoadOptions, Loaded, PortConfig};
 use crate::instance::InstanceLocks;
 use crate::kernel::forwarding_view::PortBinding;
 use crate::kernel::slow_path::SlowPath;
-use crate::kernel::tap::Tap;
-use crate::kernel::underlying::{self, Underlying, Unusable};
 use crate::kernel::sysctl;
+use crate::kernel::take_over::TakeOver;
+use crate::kernel::tap::Tap;
+use crate::kernel::underlying::{self, Silence, Underlying, Unusable};
 use crate::readiness::Readiness;
 use crate::tables::{Publisher, Start};
 use crossbeam_queue::ArrayQueue;
@@ -63,7 +64,8 @@ pub(super) struct Running {
     stop_workers: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
     stop_slow_path: Arc<AtomicBool>,
-    underlying: Vec<Underlying>,
+    silenced: Vec<Silence>,
+    taken_over: Vec<TakeOver>,
     _locks: InstanceLocks,
 }
 
@@ -75,11 +77,20 @@ pub(super) fn check_hardware(config: &Config) -> Result<(), Error> {
         for device in &port.devices {
             if resources::is_pci(device) {
                 let name = resources::device_name(device);
-                if !std::path::Path::new("/sys/bus/pci/devices").join(&name).exists() {
-                    return Err(format!("[port {}] device: there is no PCI device {name}", port.name).into());
+                if !std::path::Path::new("/sys/bus/pci/devices")
+                    .join(&name)
+                    .exists()
+                {
+                    return Err(format!(
+                        "[port {}] device: there is no PCI device {name}",
+                        port.name
+                    )
+                    .into());
                 }
             } else if let Some(beneath) = Underlying::of(device)
-                && !std::path::Path::new("/sys/class/net").join(&beneath.interface).exists()
+                && !std::path::Path::new("/sys/class/net")
+                    .join(&beneath.interface)
+                    .exists()
             {
                 return Err(Unusable::Absent {
                     interface: beneath.interface,
@@ -127,26 +138,37 @@ pub(super) fn start(
 
     let eal = start_eal(config, &cpus, memory, &prefix)?;
     let mempool = Mempool::create("packets", memory.mbufs, LCORE_CACHE, memory.data_room, None)?;
-    for beneath in &underlying {
-        underlying::silence(beneath)
-            .map_err(|error| format!("interface {}: {error}", beneath.interface))?;
-    }
     let (ports, queues) = devices::open(&config.ports, cpus.workers.len(), mempool)?;
     let taps = open_taps(&config.ports, &ports)?;
     linux.take(bind(&ports, &taps));
-    let mut warnings = runtime.block_on(take_over(arguments, &mut linux, &underlying, &taps));
+    let taken_over = if arguments.take_over {
+        runtime.block_on(take_over(&linux, &underlying, &taps))?
+    } else {
+        Vec::new()
+    };
+    let silenced = underlying
+        .iter()
+        .map(|beneath| {
+            underlying::silence(beneath)
+                .map_err(|error| format!("interface {}: {error}", beneath.interface))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
     // Without the VIPs: they come when the workers know the services.
     let without_vips = Config {
         virtual_servers: Vec::new(),
         ..config.clone()
     };
-    warnings.extend(runtime.block_on(linux.apply(&without_vips)));
+    let warnings = runtime.block_on(linux.apply(&without_vips));
 
     let Start {
         publisher,
         handle,
         readers,
-    } = Publisher::new(cpus.workers.len(), translate::desired(config), linux.forwarding());
+    } = Publisher::new(
+        cpus.workers.len(),
+        translate::desired(config),
+        linux.forwarding(),
+    );
     let (ends, punts, injector) = rings::create(cpus.workers.len(), mempool)?;
     let asks = Arc::new(ArrayQueue::new(ASKS));
     let stop_workers = Arc::new(AtomicBool::new(false));
@@ -206,7 +228,11 @@ pub(super) fn start(
     threads.push(start_slow_path(slow_path, &stop_slow_path)?);
 
     let (reload_sender, reloads) = mpsc::channel(4);
-    let hugepage_bytes = if memory.hugepages { memory.megabytes << 20 } else { 0 };
+    let hugepage_bytes = if memory.hugepages {
+        memory.megabytes << 20
+    } else {
+        0
+    };
     let now = Instant::now();
     let daemon = Arc::new(Daemon {
         options,
@@ -247,7 +273,8 @@ pub(super) fn start(
         stop_workers,
         threads,
         stop_slow_path,
-        underlying,
+        silenced,
+        taken_over,
         _locks: locks,
     })
 }
@@ -268,9 +295,15 @@ impl Running {
         }
         let ports = std::mem::take(&mut *self.daemon.ports());
         devices::close(ports);
-        for beneath in &self.underlying {
-            if let Err(error) = underlying::release(beneath) {
-                log::warn!("interface {}: {error}", beneath.interface);
+        for silence in self.silenced.drain(..) {
+            if let Err(error) = silence.release() {
+                log::warn!("interface beneath a port: {error}");
+            }
+        }
+        let rtnl = self.linux.rtnl().clone();
+        for moved in self.taken_over.drain(..) {
+            if let Err(error) = self.runtime.block_on(moved.give_back(&rtnl)) {
+                log::warn!("giving addresses back: {error}");
             }
         }
         let mempool = self.daemon.mempool;
@@ -305,7 +338,12 @@ fn plan(config: &Config) -> Result<(Cpus, Memory), Error> {
         global.idle == config::Idle::Busy,
         &allowed_cpus(),
     )?;
-    let mtu = config.ports.iter().map(|port| port.mtu).max().unwrap_or(1500);
+    let mtu = config
+        .ports
+        .iter()
+        .map(|port| port.mtu)
+        .max()
+        .unwrap_or(1500);
     let hugepages = match global.hugepages {
         Some(true) => Hugepages::Yes,
         Some(false) => Hugepages::No,
@@ -362,11 +400,17 @@ fn inspect_underlying(
     let view = linux.view();
     let mut found = Vec::new();
     for port in &config.ports {
-        for beneath in port.devices.iter().filter_map(|device| Underlying::of(device)) {
+        for beneath in port
+            .devices
+            .iter()
+            .filter_map(|device| Underlying::of(device))
+        {
             match beneath.inspect(&view, port.kernel_interface.as_deref()) {
                 Ok(()) => {}
                 Err(Unusable::HasAddresses { .. }) if take_over => {}
-                Err(unusable) => return Err(format!("[port {}] device: {unusable}", port.name).into()),
+                Err(unusable) => {
+                    return Err(format!("[port {}] device: {unusable}", port.name).into());
+                }
             }
             found.push(beneath);
         }
@@ -374,34 +418,31 @@ fn inspect_underlying(
     Ok(found)
 }
 
+/// Moves the addresses of the netdevs beneath ports to the ports' own interfaces.
 async fn take_over(
-    arguments: &Arguments,
-    linux: &mut Linux,
+    linux: &Linux,
     underlying: &[Underlying],
     taps: &[Option<Tap>],
-) -> Vec<String> {
-    let mut problems = Vec::new();
-    if !arguments.take_over {
-        return problems;
-    }
+) -> Result<Vec<TakeOver>, Error> {
     let view = linux.view();
-    let rtnl = linux.rtnl().clone();
+    let mut moved = Vec::new();
     for (beneath, tap) in underlying.iter().zip(taps) {
         let (Some(link), Some(tap)) = (view.link_named(&beneath.interface), tap) else {
             continue;
         };
-        let (from, to) = (link.index, tap.index());
-        let addresses = linux.addresses_mut();
-        match underlying::move_addresses(&rtnl, addresses, &view, from, to).await {
-            Ok(moved) => {
-                for address in moved {
-                    log::info!("moved {address} from {} to {}", beneath.interface, tap.name());
-                }
-            }
-            Err(error) => problems.push(format!("taking over {}: {error}", beneath.interface)),
+        let taken = TakeOver::begin(linux.rtnl(), &view, link.index, tap.index())
+            .await
+            .map_err(|error| format!("taking over {}: {error}", beneath.interface))?;
+        for address in &taken.addresses {
+            log::info!(
+                "moved {address} from {} to {}",
+                beneath.interface,
+                tap.name()
+            );
         }
+        moved.push(taken);
     }
-    problems
+    Ok(moved)
 }
 
 fn open_taps(config: &[PortConfig], ports: &[OpenPort]) -> Result<Vec<Option<Tap>>, Error> {

@@ -170,11 +170,7 @@ fn worker_state(state: &State, id: usize, current: bool) -> api::WorkerState {
     }
 }
 
-fn late_worker(
-    state: &State,
-    seen: &[(u64, u64)],
-    newest: (u64, u64),
-) -> Option<api::LateWorker> {
+fn late_worker(state: &State, seen: &[(u64, u64)], newest: (u64, u64)) -> Option<api::LateWorker> {
     let since = state.late_since?;
     let id = seen.iter().position(|seen| *seen != newest)?;
     Some(api::LateWorker {

@@ -3,7 +3,7 @@
 use crate::config::{self, Config};
 use crate::tables::{Desired, DesiredServer, DesiredService};
 use dataplane::address::Protocol;
-use dataplane::connection::Timeouts;
+use dataplane::connection::{TcpTable, Timeouts};
 use dataplane::scheduler::SchedulerKind;
 use dataplane::service::{Forward, IpvsSettings, NoServer, Orphans, Serve, ServiceKey, Transit};
 use std::net::{IpAddr, SocketAddr};
@@ -14,7 +14,12 @@ pub(super) fn desired(config: &Config) -> Desired {
     let services = config
         .virtual_servers
         .iter()
-        .flat_map(|section| section.addresses.iter().map(move |at| service(config, section, *at)))
+        .flat_map(|section| {
+            section
+                .addresses
+                .iter()
+                .map(move |at| service(config, section, *at))
+        })
         .collect();
     Desired {
         services,
@@ -118,7 +123,11 @@ fn ipvs(section: &config::IpvsConfig) -> IpvsSettings {
         conn_reuse_mode: section.conn_reuse_mode,
         expire_nodest_conn: section.expire_nodest_conn == Some(true),
         sloppy_tcp: section.sloppy_tcp,
-        secure_tcp: section.secure_tcp == 3,
+        table: if section.secure_tcp == 3 {
+            TcpTable::Secure
+        } else {
+            TcpTable::Normal
+        },
     }
 }
 

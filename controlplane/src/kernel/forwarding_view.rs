@@ -60,6 +60,10 @@ fn port_info(view: &KernelView, port: &PortBinding) -> PortInfo {
         up: port.up && (port.interface.is_none() || link.is_some_and(|link| link.up)),
         kernel_interface: port.interface.is_some(),
         virtual_macs: port.virtual_macs.clone(),
+        addresses: port
+            .interface
+            .map(|index| view.addresses_of(index).map(|a| a.address).collect())
+            .unwrap_or_default(),
     }
 }
 

@@ -2,9 +2,7 @@
 
 use dataplane::connection::Timeouts;
 use dataplane::scheduler::SchedulerKind;
-use dataplane::service::{
-    Forward, IpvsSettings, NoServer, Orphans, Serve, ServiceKey, Transit,
-};
+use dataplane::service::{Forward, IpvsSettings, NoServer, Orphans, Serve, ServiceKey, Transit};
 use std::net::IpAddr;
 use std::sync::Arc;
 

@@ -247,10 +247,16 @@ mod tests {
         let mut sent = Vec::new();
         let mut packet = Frame::from_bytes(frame);
         packet.set_port(3);
-        let result = fragment_ipv4(&mut packet, &headers(frame), mtu, alloc, |fragment: Frame| {
-            assert_eq!(fragment.port(), 3);
-            sent.push(fragment.data().to_vec());
-        });
+        let result = fragment_ipv4(
+            &mut packet,
+            &headers(frame),
+            mtu,
+            alloc,
+            |fragment: Frame| {
+                assert_eq!(fragment.port(), 3);
+                sent.push(fragment.data().to_vec());
+            },
+        );
         match result {
             Ok(count) => {
                 sent.insert(0, packet.data().to_vec());

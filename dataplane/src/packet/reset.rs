@@ -99,7 +99,6 @@ pub fn build<P: PacketBuffer>(packet: &mut P, headers: &Headers) -> Result<(), N
     Ok(())
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,7 +133,11 @@ mod tests {
             ("10.0.1.100:4000", "10.0.1.50:80"),
             ("[fd00::1]:4000", "[fd00::50]:80"),
         ] {
-            let reset = answer(&segment(client, vip).flags(tcp::ACK | tcp::PSH).payload(*b"hello"));
+            let reset = answer(
+                &segment(client, vip)
+                    .flags(tcp::ACK | tcp::PSH)
+                    .payload(*b"hello"),
+            );
             let reset = reset.unwrap();
             assert_eq!((reset.flags, reset.sequence), (tcp::RST, 77));
             assert_eq!((reset.source_port, reset.destination_port), (80, 4000));

@@ -41,7 +41,7 @@ impl Context<'_> {
             Parsed::Arp { .. } => return drop(DropReason::Vlan),
             Parsed::Other { .. } => return drop(DropReason::EtherType),
         };
-        if headers.vlan.is_some() {
+        if headers.vlan.is_some() || headers.inner_vlan.is_some() {
             return drop(DropReason::Vlan);
         }
         if group {

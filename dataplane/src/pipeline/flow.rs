@@ -7,7 +7,8 @@ use super::{Context, Pass, Spare, WorkerState};
 use crate::address::{Address, Endpoint, FiveTuple, Protocol};
 use crate::buffer::PacketBuffer;
 use crate::connection::{
-    Binding, Connection, Direction, Eviction, InsertError, Signal, Slot, State, Table, TcpState, Transition,
+    Binding, Connection, Direction, Eviction, InsertError, Signal, Slot, State, Table, TcpState,
+    Transition,
 };
 use crate::counters::Event;
 use crate::packet::{Fragment, Headers, Parsed, punt_class, tcp};
@@ -96,9 +97,7 @@ impl Context<'_> {
                 (Orphans::Keep, _) => {}
                 (Orphans::Expire, Direction::Input) if syn => return Known::Over,
                 (Orphans::Reschedule, Direction::Input) => return Known::Over,
-                (Orphans::Reset, Direction::Input)
-                    if binding.protocol == Protocol::Tcp && !syn =>
-                {
+                (Orphans::Reset, Direction::Input) if binding.protocol == Protocol::Tcp && !syn => {
                     return Known::Reset;
                 }
                 (Orphans::Reset, Direction::Input) if syn => return Known::Over,
@@ -225,7 +224,11 @@ impl Context<'_> {
             let address = A::from_ip(server.address).ok_or(DropReason::NotSupported)?;
             // DR cannot map ports, and a port-0 service keeps the client's.
             let keeps_port = !server.forward.sees_replies() || server.port == 0;
-            let port = if keeps_port { tuple.destination.port } else { server.port };
+            let port = if keeps_port {
+                tuple.destination.port
+            } else {
+                server.port
+            };
             let binding = Binding {
                 protocol: tuple.protocol,
                 client: tuple.source,

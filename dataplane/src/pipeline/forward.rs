@@ -132,7 +132,13 @@ impl Context<'_> {
                     rewrite::decrement_ttl(packet.data_mut(), headers);
                 }
                 let error = IcmpError::HostUnreachable;
-                return Err(self.answer(packet, headers, error, speaker, DropReason::NeighbourFailed));
+                return Err(self.answer(
+                    packet,
+                    headers,
+                    error,
+                    speaker,
+                    DropReason::NeighbourFailed,
+                ));
             }
             Resolution::NoRoute | Resolution::Elsewhere => {
                 let error = IcmpError::HostUnreachable;

@@ -206,6 +206,13 @@ impl Pipeline {
                 Staged::Decided(_) | Staged::Other(_) => {}
             }
         }
+        for staged in &staged[..packets.len()] {
+            match staged {
+                Staged::V4(_, _, hash) => self.v4.prefetch_entry(*hash),
+                Staged::V6(_, _, hash) => self.v6.prefetch_entry(*hash),
+                Staged::Decided(_) | Staged::Other(_) => {}
+            }
+        }
         for ((packet, staged), verdict) in packets.iter_mut().zip(&staged).zip(verdicts) {
             *verdict = match staged {
                 Staged::Decided(verdict) => *verdict,
@@ -278,9 +285,23 @@ impl Pipeline {
         }
         let budget = PER_LOOP.min(job.rows.capacity());
         let next = if listing.v6 {
-            visit(&mut self.v6, &mut self.state, &self.services, &listing, budget, now)
+            visit(
+                &mut self.v6,
+                &mut self.state,
+                &self.services,
+                &listing,
+                budget,
+                now,
+            )
         } else {
-            visit(&mut self.v4, &mut self.state, &self.services, &listing, budget, now)
+            visit(
+                &mut self.v4,
+                &mut self.state,
+                &self.services,
+                &listing,
+                budget,
+                now,
+            )
         };
         match next {
             Some(cursor) => listing.cursor = cursor,

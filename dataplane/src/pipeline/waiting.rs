@@ -140,7 +140,11 @@ mod tests {
         Forwarding::new(vec![], [], vec![], [(neighbour(last), state)])
     }
 
-    fn drain(room: &mut WaitingRoom<u32>, forwarding: &Forwarding, now: u64) -> Vec<(u32, Outcome)> {
+    fn drain(
+        room: &mut WaitingRoom<u32>,
+        forwarding: &Forwarding,
+        now: u64,
+    ) -> Vec<(u32, Outcome)> {
         let mut out = Vec::new();
         room.leave(
             forwarding,
@@ -201,9 +205,18 @@ mod tests {
         room.enter(1, neighbour(1), Millis(0)).unwrap();
         let mut asked = 0;
         for now in (0..3000).step_by(100) {
-            room.leave(&Forwarding::default(), Millis(now), CAPACITY, |_, _| panic!("too early"), |_| asked += 1);
+            room.leave(
+                &Forwarding::default(),
+                Millis(now),
+                CAPACITY,
+                |_, _| panic!("too early"),
+                |_| asked += 1,
+            );
         }
         assert_eq!(asked, 2);
-        assert_eq!(drain(&mut room, &Forwarding::default(), 3000), [(1, Outcome::Failed)]);
+        assert_eq!(
+            drain(&mut room, &Forwarding::default(), 3000),
+            [(1, Outcome::Failed)]
+        );
     }
 }

@@ -270,13 +270,19 @@ proptest! {
         port in any::<u16>(),
     ) {
         let headers = headers(&before);
-        prop_assume!(verify(&before).is_ok() && headers.protocol != 1);
+        // Without data or without a checksum there is nothing to damage.
+        let summed = verify(&before).is_ok();
         let data = headers.l4 + match headers.protocol { 6 => 20, 17 => 8, 132 => 12, _ => 8 };
-        prop_assume!(data < headers.end);
+        if !summed || data >= headers.end {
+            return Ok(());
+        }
         let at = usize::from(data) + flip.0.index(usize::from(headers.end - data));
         let mut damaged = before.clone();
         damaged[at] ^= flip.1;
-        prop_assume!(verify(&damaged).is_err());
+        if verify(&damaged).is_ok() {
+            // UDP without a checksum.
+            return Ok(());
+        }
         let (v4, v6) = (Endpoint::new(real4().address, port), Endpoint::new(real6().address, port));
         translate_any(&mut damaged, &headers, Side::Destination, v4, v6);
         prop_assert!(verify(&damaged).is_err());
