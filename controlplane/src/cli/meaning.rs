@@ -149,3 +149,30 @@ const EVENTS: &[(&str, &str)] = &[
     ("empty_polls", "polls that found none"),
     ("sleeps", "sleeps (idle = adaptive)"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dataplane::counters::Event;
+    use dataplane::verdict::{DropReason, PuntClass};
+
+    #[test]
+    fn every_counter_of_the_data_plane_has_a_meaning() {
+        for reason in DropReason::ALL {
+            assert_ne!(of_drop(reason.name()), "", "{reason}");
+        }
+        for class in PuntClass::ALL {
+            assert_ne!(of_punt(class.name()), "", "{class}");
+        }
+        for event in Event::ALL {
+            assert_ne!(of_event(event.name()), "", "{event}");
+        }
+    }
+
+    #[test]
+    fn no_meaning_is_left_of_a_counter_that_is_gone() {
+        assert_eq!(DROPS.len(), DropReason::COUNT);
+        assert_eq!(PUNTS.len(), PuntClass::COUNT);
+        assert_eq!(EVENTS.len(), Event::COUNT);
+    }
+}
