@@ -60,10 +60,11 @@ fn port_info(view: &KernelView, port: &PortBinding) -> PortInfo {
         up: port.up && (port.interface.is_none() || link.is_some_and(|link| link.up)),
         kernel_interface: port.interface.is_some(),
         virtual_macs: port.virtual_macs.clone(),
-        addresses: port
-            .interface
-            .map(|index| view.addresses_of(index).map(|a| a.address).collect())
-            .unwrap_or_default(),
+        addresses: port.interface.map_or_else(Vec::new, |index| {
+            view.addresses_of(index)
+                .map(|address| address.address)
+                .collect()
+        }),
     }
 }
 
@@ -376,7 +377,7 @@ mod tests {
     fn addresses_are_local_even_link_local_ones_and_before_their_routes_appear() {
         let mut view = view(vec![main("fe80::/64", &[(10, None)])]);
         for address in ["fe80::1/64", "10.0.1.50/32"] {
-            view.addresses.insert(InterfaceAddress {
+            view.addresses.push(InterfaceAddress {
                 interface: 10,
                 address: address.parse().unwrap(),
                 flags: 0,
@@ -506,14 +507,29 @@ mod tests {
     }
 
     #[test]
-    fn a_port_is_as_large_and_as_up_as_the_lesser_of_nic_and_interface() {
+    fn a_port_is_as_large_and_as_up_as_the_lesser_of_nic_and_interface_and_has_its_addresses() {
         let mut view = view(vec![]);
         view.links.get_mut(&10).unwrap().mtu = 1400;
         view.links.get_mut(&11).unwrap().up = false;
+        for (interface, address) in [
+            (10, "10.0.1.9/24"),
+            (10, "10.0.1.1/24"),
+            (12, "10.9.0.1/16"),
+        ] {
+            view.addresses.push(InterfaceAddress {
+                interface,
+                address: address.parse().unwrap(),
+                flags: 0,
+                protocol: 0,
+            });
+        }
         let built = build(&view, &ports(), &[]);
         assert_eq!(built.ports()[0].mtu, 1400);
         assert_eq!(built.ports()[1].mtu, 1500);
         assert!(built.ports()[0].up);
         assert!(!built.ports()[1].up);
+        let source = built.ports()[0].source_towards(ip("10.0.1.7"));
+        assert_eq!(source, Some(ip("10.0.1.9")), "the primary address");
+        assert!(built.ports()[1].addresses.is_empty());
     }
 }

@@ -21,7 +21,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
 use rustix::io::Errno;
 use rustix::net::sockopt;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{Error, Result};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -135,7 +135,7 @@ struct Follower {
     rtnl: Rtnl,
     counters: Arc<MirrorCounters>,
     links: BTreeMap<u32, Link>,
-    addresses: BTreeSet<InterfaceAddress>,
+    addresses: Vec<InterfaceAddress>,
     routes: Arc<[KernelRoute]>,
     neighbours: BTreeMap<(u32, IpAddr), KernelNeighbour>,
     stale: Stale,
@@ -162,7 +162,7 @@ impl Follower {
             rtnl,
             counters,
             links: BTreeMap::new(),
-            addresses: BTreeSet::new(),
+            addresses: Vec::new(),
             routes: Arc::default(),
             neighbours: BTreeMap::new(),
             stale: Stale {
@@ -322,7 +322,7 @@ impl Follower {
         Ok(links.map(|link| (link.index, link)).collect())
     }
 
-    async fn read_addresses(&self) -> Result<BTreeSet<InterfaceAddress>> {
+    async fn read_addresses(&self) -> Result<Vec<InterfaceAddress>> {
         let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
         let objects = self.rtnl.dump(request).await?;
         let addresses = objects.iter().filter_map(|object| match object {

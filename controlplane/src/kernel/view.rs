@@ -6,7 +6,7 @@
 
 use dataplane::packet::MacAddress;
 use ipnet::IpNet;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ use std::sync::Arc;
 pub struct KernelView {
     /// Interfaces by index.
     pub links: BTreeMap<u32, Link>,
-    /// Addresses of all interfaces.
-    pub addresses: BTreeSet<InterfaceAddress>,
+    /// Addresses of all interfaces in the kernel's order: an interface's primary one comes first.
+    pub addresses: Vec<InterfaceAddress>,
     /// Routes of the main and local tables, the preferred one per table and prefix.
     pub routes: Arc<[KernelRoute]>,
     /// Neighbours by (interface index, address).
@@ -62,7 +62,7 @@ pub struct Link {
 }
 
 /// An address of an interface.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct InterfaceAddress {
     /// Interface index.
     pub interface: u32,
