@@ -1,8 +1,8 @@
 //! The configuration: one INI file with includes, overridden from the environment and by `--set`.
 //!
-//! Text becomes a located tree ([`ini`]), the tree is checked against one table of sections and keys ([`schema`]), the
-//! `config` crate lays the layers over each other ([`format`]), the effective settings are checked together
-//! ([`cross`]) and become the typed [`Config`]. Invariant: a configuration is used whole or not at all, and everything
+//! Text becomes a located tree (`ini`), the tree is checked against one table of sections and keys (`schema`), the
+//! `config` crate lays the layers over each other (`format`), the effective settings are checked together
+//! (`cross`) and become the typed [`Config`]. Invariant: a configuration is used whole or not at all, and everything
 //! that is wrong with it is said at once.
 
 mod address;
