@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use controlplane::config::reload::{What, compare};
 use controlplane::config::{Forward, Idle, LoadOptions, Loaded, Scheduler, load, summary};
+use proptest::prelude::*;
 use tempfile::TempDir;
 
 const BASE: &str = "\
@@ -213,7 +214,10 @@ fn secrets_are_never_shown() {
         "{BASE}[vrrp v]\ninterface = lan\nvirtual_router_id = 1\npriority = 100\n\
         addresses = 10.0.0.9\nauth_type = PASS\nauth_pass = hunter2\n"
     ));
-    assert!(!file.refused().join("\n").contains("hunter2"));
+    let file = file.set("vrrp v.auth_pass=\u{1}hunter3");
+    let lines = file.refused().join("\n");
+    assert!(!lines.contains("hunter"), "{lines}");
+    assert!(lines.contains("--set vrrp v.auth_pass=***: "), "{lines}");
 }
 
 #[test]
@@ -395,5 +399,31 @@ fn what_can_change_at_run_time_does_not_need_a_restart() {
     ] {
         let changes = compare(&old, &File::new(&BASE.replacen(before, after, 1)).load()).unwrap();
         assert!(!changes.is_empty());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_given_by_set_is_refused_or_survives_the_dump(text in "[ -~é]{0,24}") {
+        let file = File::new(BASE)
+            .set(&format!("global.router_id={text}"))
+            .variable("SLUICE__GLOBAL__EAL_ARGS", &text);
+        if let Ok(loaded) = load(&file.options) {
+            let dump = loaded.dump();
+            let again = File::new(&dump).load();
+            prop_assert_eq!(loaded.config, again.config, "{}", dump);
+        }
+    }
+
+    #[test]
+    fn any_file_text_is_refused_or_survives_the_dump(text in "[ -~é\t]{0,24}") {
+        let file = File::new(&BASE.replace("= lb1", &format!("= {text}\neal_args = {text}\n  {text}")));
+        if let Ok(loaded) = load(&file.options) {
+            let dump = loaded.dump();
+            let again = File::new(&dump).load();
+            prop_assert_eq!(loaded.config, again.config, "{}", dump);
+        }
     }
 }

@@ -1,11 +1,15 @@
 //! From the effective table to the typed model. Runs only when nothing is wrong, so what is missing here is optional.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use super::effective::{EffectiveTable, FromValue, Section, Size};
 use super::location::Place;
 use super::model::{
-    Config, GlobalConfig, IpvsConfig, NeighborConfig, PortConfig, RealServerConfig, TimeoutsConfig,
-    VirtualServerConfig,
+    Config, GlobalConfig, IpvsConfig, MarkConfig, NeighborConfig, PortConfig, RealServerConfig,
+    TimeoutsConfig, VirtualServerConfig, VlanConfig,
 };
+use super::{monitoring, redundancy};
 
 /// The model of a table that has passed all checks; nothing if it has not.
 pub(crate) fn config(table: &EffectiveTable) -> Option<Config> {
@@ -30,6 +34,27 @@ pub(crate) fn config(table: &EffectiveTable) -> Option<Config> {
             })
             .collect(),
         ports,
+        vlans: table.of("vlan").filter_map(vlan).collect(),
+        marks: table.of("mark").filter_map(mark).collect(),
+        checks: table
+            .of("check")
+            .filter_map(|section| monitoring::check(section, table))
+            .collect(),
+        bfd: table.of("bfd").filter_map(monitoring::bfd).collect(),
+        track_files: table
+            .of("track_file")
+            .filter_map(monitoring::track_file)
+            .collect(),
+        track_scripts: table
+            .of("track_script")
+            .filter_map(monitoring::track_script)
+            .collect(),
+        vrrp: table.of("vrrp").filter_map(redundancy::vrrp).collect(),
+        vrrp_groups: table
+            .of("vrrp_group")
+            .filter_map(redundancy::vrrp_group)
+            .collect(),
+        sync: single("sync").and_then(redundancy::sync),
     })
 }
 
@@ -48,7 +73,21 @@ fn global(section: &Section) -> Option<GlobalConfig> {
         admin_group: section.get("admin_group")?,
         monitor_group: section.get("monitor_group")?,
         http_listen: section.get("http_listen"),
+        http_token_file: path(section, "http_token_file"),
+        http_tls_cert: path(section, "http_tls_cert"),
+        http_tls_key: path(section, "http_tls_key"),
         log: section.get("log")?,
+        script_user: section
+            .get("script_user")
+            .unwrap_or_else(|| "sluice-script".to_owned()),
+        notification_email: section.get("notification_email").unwrap_or_default(),
+        notification_email_from: section.get("notification_email_from"),
+        smtp_server: section.get("smtp_server"),
+        smtp_connect_timeout: section
+            .get("smtp_connect_timeout")
+            .unwrap_or(Duration::from_secs(30)),
+        smtp_helo_name: section.get("smtp_helo_name"),
+        alerts: section.get("alerts"),
         place: Place(section.origin.clone()),
     })
 }
@@ -99,8 +138,35 @@ fn port(section: &Section) -> PortConfig {
         mtu: section.get("mtu").unwrap_or(1500),
         kernel_interface: section.get("kernel_interface"),
         rx_queues: section.get("rx_queues"),
+        local_addresses: section.get("local_addresses").unwrap_or_default(),
         place: Place(section.origin.clone()),
     }
+}
+
+fn vlan(section: &Section) -> Option<VlanConfig> {
+    Some(VlanConfig {
+        name: section.name.clone(),
+        port: section.get("port")?,
+        id: section.get("id")?,
+        addresses: section.get("addresses").unwrap_or_default(),
+        gateways: section.get("gateway").unwrap_or_default(),
+        routes: section.get("routes").unwrap_or_default(),
+        mtu: section.get("mtu")?,
+        place: Place(section.origin.clone()),
+    })
+}
+
+fn mark(section: &Section) -> Option<MarkConfig> {
+    Some(MarkConfig {
+        name: section.name.clone(),
+        mark: section.get("mark")?,
+        addresses: section.get("addresses").unwrap_or_default(),
+        ports: section.get("ports").unwrap_or_default(),
+        protocol: section.get("protocol"),
+        source: section.get("source"),
+        family: section.get("family"),
+        place: Place(section.origin.clone()),
+    })
 }
 
 fn neighbor(section: &Section, ports: &[PortConfig]) -> Option<NeighborConfig> {
@@ -140,7 +206,21 @@ fn service(section: &Section, reals: Vec<&Section>) -> VirtualServerConfig {
         checks: section.get("checks").unwrap_or_default(),
         quorum: section.get("quorum").unwrap_or(1),
         hysteresis: or_default(section, "hysteresis"),
+        quorum_up: section.get("quorum_up"),
+        quorum_down: section.get("quorum_down"),
         sorry_server: section.get("sorry_server"),
+        sorry_server_forward: section.get("sorry_server_forward"),
+        sorry_server_inhibit: or_default(section, "sorry_server_inhibit"),
+        alpha: or_default(section, "alpha"),
+        omega: or_default(section, "omega"),
+        slow_start: section.get("slow_start"),
+        flap_hold: section.get("flap_hold"),
+        passive: or_default(section, "passive"),
+        allow: section.get("allow").unwrap_or_default(),
+        deny: section.get("deny").unwrap_or_default(),
+        max_connections: section.get("max_connections"),
+        new_per_second: section.get("new_per_second"),
+        per_source_new_per_second: section.get("per_source_new_per_second"),
         inhibit_on_failure: or_default(section, "inhibit_on_failure"),
         on_real_down: or_default(section, "on_real_down"),
         on_real_removed: or_default(section, "on_real_removed"),
@@ -164,9 +244,25 @@ fn real_server(section: &Section, name: &str) -> Option<RealServerConfig> {
         forward: or_default(section, "forward"),
         lower_threshold: or_default(section, "lower_threshold"),
         upper_threshold: or_default(section, "upper_threshold"),
+        tunnel: section
+            .get::<(&'static str, _)>("tunnel")
+            .map(|(kind, port)| (kind.to_owned(), port)),
+        tunnel_checksum: section
+            .get::<&'static str>("tunnel_checksum")
+            .map(str::to_owned),
         checks: section.get("checks"),
+        check_address: section.get("check_address"),
+        check_port: section.get("check_port"),
+        check_digest: section.get("check_digest"),
+        inhibit_on_failure: section.get("inhibit_on_failure"),
+        notify_up: section.get("notify_up"),
+        notify_down: section.get("notify_down"),
         place: Place(section.origin.clone()),
     })
+}
+
+fn path(section: &Section, key: &str) -> Option<PathBuf> {
+    section.get::<String>(key).map(PathBuf::from)
 }
 
 fn or_default<T: FromValue + Default>(section: &Section, key: &str) -> T {

@@ -2,6 +2,7 @@
 //! the cross checks and the reload comparison read.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -68,7 +69,7 @@ pub(crate) struct Section {
 }
 
 /// One setting that applies.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Setting {
     /// The key with its `_2`, `_3`, …
     pub(crate) name: String,
@@ -77,6 +78,18 @@ pub(crate) struct Setting {
     pub(crate) origin: Origin,
     /// Nothing if the text is bad, which has been reported.
     pub(crate) value: Option<Value>,
+}
+
+/// Secrets are shown nowhere.
+impl fmt::Debug for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = if self.key.secret {
+            "***".to_owned()
+        } else {
+            self.text.joined()
+        };
+        write!(f, "{} = {text} ({})", self.name, self.origin)
+    }
 }
 
 impl Section {

@@ -6,8 +6,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use super::address::{InterfaceAddress, Route, VirtualAddress};
+use ipnet::IpNet;
+
+use super::address::{InterfaceAddress, Route};
 use super::location::Place;
+use super::monitoring::{BfdConfig, CheckConfig, TrackFileConfig, TrackScriptConfig};
+use super::redundancy::{SyncConfig, VrrpConfig, VrrpGroupConfig};
 use super::words::{
     ClientAddress, Established, Family, Forward, Idle, NoServer, Protocol, Scheduler, Serve,
     Transit,
@@ -24,10 +28,28 @@ pub struct Config {
     pub ipvs: IpvsConfig,
     /// `[port NAME]`, in file order.
     pub ports: Vec<PortConfig>,
+    /// `[vlan NAME]`, in file order.
+    pub vlans: Vec<VlanConfig>,
     /// `[neighbor ADDRESS]`, in file order.
     pub neighbors: Vec<NeighborConfig>,
+    /// `[mark NAME]`, tried in file order.
+    pub marks: Vec<MarkConfig>,
     /// `[virtual_server NAME]`, in file order.
     pub virtual_servers: Vec<VirtualServerConfig>,
+    /// `[check NAME]`.
+    pub checks: Vec<CheckConfig>,
+    /// `[bfd NAME]`.
+    pub bfd: Vec<BfdConfig>,
+    /// `[track_file NAME]`.
+    pub track_files: Vec<TrackFileConfig>,
+    /// `[track_script NAME]`.
+    pub track_scripts: Vec<TrackScriptConfig>,
+    /// `[vrrp NAME]`.
+    pub vrrp: Vec<VrrpConfig>,
+    /// `[vrrp_group NAME]`.
+    pub vrrp_groups: Vec<VrrpGroupConfig>,
+    /// `[sync]`; `None` = off.
+    pub sync: Option<SyncConfig>,
 }
 
 /// `[global]`.
@@ -59,8 +81,28 @@ pub struct GlobalConfig {
     pub monitor_group: String,
     /// Metrics, health, dashboard; `None` = off.
     pub http_listen: Option<SocketAddr>,
+    /// Token that opens the HTTP server off loopback.
+    pub http_token_file: Option<PathBuf>,
+    /// Certificate of the HTTP server.
+    pub http_tls_cert: Option<PathBuf>,
+    /// Its key.
+    pub http_tls_key: Option<PathBuf>,
     /// Log filter.
     pub log: String,
+    /// User of commands that name none.
+    pub script_user: String,
+    /// Whom mail goes to.
+    pub notification_email: Vec<String>,
+    /// Whom it comes from.
+    pub notification_email_from: Option<String>,
+    /// Mail server.
+    pub smtp_server: Option<String>,
+    /// How long it may take to answer.
+    pub smtp_connect_timeout: Duration,
+    /// What we call ourselves there.
+    pub smtp_helo_name: Option<String>,
+    /// What mail is about; `None` = everything.
+    pub alerts: Option<Vec<String>>,
     /// Where the section begins.
     pub place: Place,
 }
@@ -146,6 +188,50 @@ pub struct PortConfig {
     pub kernel_interface: Option<String>,
     /// Receive queues; `None` = one per worker if the device can.
     pub rx_queues: Option<u16>,
+    /// FullNAT source addresses.
+    pub local_addresses: Vec<IpAddr>,
+    /// Where the section begins.
+    pub place: Place,
+}
+
+/// `[vlan NAME]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VlanConfig {
+    /// Its name.
+    pub name: String,
+    /// The port it is on.
+    pub port: String,
+    /// VLAN id, 1 to 4094.
+    pub id: u16,
+    /// Addresses of the kernel side.
+    pub addresses: Vec<InterfaceAddress>,
+    /// Default gateways, at most one per family.
+    pub gateways: Vec<IpAddr>,
+    /// Further routes.
+    pub routes: Vec<Route>,
+    /// Bytes of an IP packet.
+    pub mtu: u16,
+    /// Where the section begins.
+    pub place: Place,
+}
+
+/// `[mark NAME]`: what iptables MARK did for LVS.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MarkConfig {
+    /// Its name.
+    pub name: String,
+    /// The mark, above 0.
+    pub mark: u32,
+    /// Destination networks; empty = any.
+    pub addresses: Vec<IpNet>,
+    /// Destination ports, first and last; empty = any.
+    pub ports: Vec<(u16, u16)>,
+    /// `None` = any.
+    pub protocol: Option<Protocol>,
+    /// Source network; `None` = any.
+    pub source: Option<IpNet>,
+    /// `None` = that of the networks, else both.
+    pub family: Option<Family>,
     /// Where the section begins.
     pub place: Place,
 }
@@ -200,8 +286,36 @@ pub struct VirtualServerConfig {
     pub quorum: u32,
     /// Around the quorum.
     pub hysteresis: u32,
+    /// Run when quorum is gained.
+    pub quorum_up: Option<String>,
+    /// Run when it is lost.
+    pub quorum_down: Option<String>,
     /// Takes over when the quorum is lost.
     pub sorry_server: Option<SocketAddr>,
+    /// Its forwarding method; `None` = the service's.
+    pub sorry_server_forward: Option<Forward>,
+    /// Its real servers stay with weight 0 meanwhile.
+    pub sorry_server_inhibit: bool,
+    /// Real servers begin down.
+    pub alpha: bool,
+    /// Down commands are run at the end.
+    pub omega: bool,
+    /// Weight grows over that time; `None` = at once.
+    pub slow_start: Option<Duration>,
+    /// A flapping server is kept out that long; `None` = not.
+    pub flap_hold: Option<Duration>,
+    /// Learns from clients' connections that a server is down.
+    pub passive: bool,
+    /// Clients that may connect; empty = all.
+    pub allow: Vec<IpNet>,
+    /// Clients that may not.
+    pub deny: Vec<IpNet>,
+    /// Limit of connections.
+    pub max_connections: Option<u32>,
+    /// Limit of new connections.
+    pub new_per_second: Option<u32>,
+    /// Limit of new connections of one client.
+    pub per_source_new_per_second: Option<u32>,
     /// A real server that fails its checks stays with weight 0.
     pub inhibit_on_failure: bool,
     /// Established flows of a server that is down.
@@ -235,8 +349,24 @@ pub struct RealServerConfig {
     pub lower_threshold: u32,
     /// Connections at which it is overloaded; 0 = never.
     pub upper_threshold: u32,
+    /// `ipip`, `gre` or `gue`, and the port of the latter.
+    pub tunnel: Option<(String, Option<u16>)>,
+    /// `none`, `csum` or `remcsum`.
+    pub tunnel_checksum: Option<String>,
     /// Checks instead of the service's; `None` = the service's.
     pub checks: Option<Vec<String>>,
+    /// Checked instead of the address.
+    pub check_address: Option<IpAddr>,
+    /// Checked instead of the port.
+    pub check_port: Option<u16>,
+    /// Digest instead of the check's.
+    pub check_digest: Option<String>,
+    /// Stays with weight 0 when down; `None` = as the service says.
+    pub inhibit_on_failure: Option<bool>,
+    /// Run when it comes up.
+    pub notify_up: Option<String>,
+    /// Run when it goes down.
+    pub notify_down: Option<String>,
     /// Where the section begins.
     pub place: Place,
 }

@@ -94,6 +94,11 @@ pub(crate) fn set(
             report.error(&origin, Some(section), None, message);
             continue;
         };
+        // The argument is shown in messages.
+        let origin = match kind.key(name) {
+            Some(key) if key.secret => Origin::Set(format!("{section}.{name}=***")),
+            _ => origin,
+        };
         if let Some(found) = accept(kind, section_name, name, text, origin, known, report) {
             settings.set(
                 found.kind.name,
