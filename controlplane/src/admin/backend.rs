@@ -1,0 +1,53 @@
+//! What the daemon answers the admin API with.
+
+use super::api::{ConnectionFilter, Connections, Deleted, ReloadReport, Services, Stats, Status};
+use std::future::Future;
+
+/// The daemon, as the admin API sees it.
+///
+/// Each call runs as a task of its own: it may take its time, a caller that hangs up does not
+/// cancel it half way, and a panic in it is one answer 500 and one line in the log. Calls may
+/// overlap; an implementation that must not do two reloads at once serialises them itself.
+pub trait Backend: Send + Sync + 'static {
+    /// Is the box well?
+    fn status(&self) -> impl Future<Output = Result<Status, BackendError>> + Send;
+
+    /// Virtual services and real servers.
+    fn services(&self) -> impl Future<Output = Result<Services, BackendError>> + Send;
+
+    /// Every counter.
+    fn stats(&self) -> impl Future<Output = Result<Stats, BackendError>> + Send;
+
+    /// The connections `filter` selects, up to its limit ([`Connections::select`] does that).
+    fn connections(
+        &self,
+        filter: ConnectionFilter,
+    ) -> impl Future<Output = Result<Connections, BackendError>> + Send;
+
+    /// Deletes the connections `filter` selects; it never selects all, and its limit means nothing.
+    fn delete_connections(
+        &self,
+        filter: ConnectionFilter,
+    ) -> impl Future<Output = Result<Deleted, BackendError>> + Send;
+
+    /// Loads the configuration again. A refused configuration is an answer (`ok` false), not an
+    /// error.
+    fn reload(&self) -> impl Future<Output = Result<ReloadReport, BackendError>> + Send;
+}
+
+/// Why the daemon cannot answer. The text is one sentence for a person.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum BackendError {
+    /// The request makes no sense: 400.
+    #[error("{0}")]
+    Invalid(String),
+    /// It names something that does not exist: 404.
+    #[error("{0}")]
+    NotFound(String),
+    /// It makes sense but must not be done now: 409.
+    #[error("{0}")]
+    Refused(String),
+    /// A part of the daemon does not answer in time, or it is starting or stopping: 503.
+    #[error("{0}")]
+    Unavailable(String),
+}

@@ -1,0 +1,442 @@
+//! Marks, services and their real servers; the rules of ipvsadm and of the kernel's checks.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+use super::super::address::InterfaceAddress;
+use super::super::diagnostic::nearest;
+use super::super::effective::{EffectiveTable, Section};
+use super::super::report::Report;
+use super::super::words::{Family, Forward, Protocol, Scheduler};
+use super::At;
+
+pub(super) fn check(table: &EffectiveTable, report: &mut Report) {
+    let own = own_addresses(table);
+    let reals = table.real_servers();
+    for service in table.of("virtual_server") {
+        identity(service, report);
+        flags(service, report);
+        persistence(service, report);
+        let reals = reals
+            .get(service.name.as_str())
+            .map_or(&[][..], Vec::as_slice);
+        quorum(service, reals, report);
+        ignored(service, reals, table, report);
+        real_servers(service, reals, &own, report);
+    }
+    duplicate_services(table, report);
+    for real in table.of("real_server") {
+        real_server(real, table, report);
+    }
+    marks(table, report);
+}
+
+fn own_addresses(table: &EffectiveTable) -> Vec<IpAddr> {
+    let sections = table.of("port").chain(table.of("vlan"));
+    let addresses =
+        sections.filter_map(|section| section.get::<Vec<InterfaceAddress>>("addresses"));
+    addresses
+        .flatten()
+        .map(|address| address.net.addr())
+        .collect()
+}
+
+fn identity(service: &Section, report: &mut Report) {
+    let at = At::new(service);
+    match (
+        service.is_explicit("addresses"),
+        service.is_explicit("fwmark"),
+    ) {
+        (false, false) => at.error(
+            report,
+            "addresses",
+            "the key is missing; expected addresses, or a fwmark".to_owned(),
+        ),
+        (true, true) => at.error(
+            report,
+            "fwmark",
+            "conflicts with addresses; expected one of the two".to_owned(),
+        ),
+        _ => {}
+    }
+    if service.is_explicit("family") && service.is_explicit("addresses") {
+        at.error(
+            report,
+            "family",
+            "belongs to a fwmark; expected no family beside addresses".to_owned(),
+        );
+    }
+    if service.get::<bool>("one_packet") == Some(true)
+        && !service.is_explicit("fwmark")
+        && matches!(
+            service.get("protocol"),
+            Some(Protocol::Tcp | Protocol::Sctp)
+        )
+    {
+        let message =
+            "One-Packet Scheduling is only for UDP virtual services; expected protocol = udp";
+        at.error(report, "one_packet", message.to_owned());
+    }
+}
+
+/// Flags are named after the scheduler they belong to.
+fn flags(service: &Section, report: &mut Report) {
+    let (Some(flags), Some(scheduler)) = (
+        service.get::<Vec<String>>("scheduler_flags"),
+        service.get::<Scheduler>("scheduler"),
+    ) else {
+        return;
+    };
+    for flag in flags {
+        if flag
+            .split_once('-')
+            .is_some_and(|(owner, _)| owner != scheduler.name())
+        {
+            let message = format!(
+                "`{flag}` does not go with scheduler {scheduler}; expected a flag of {scheduler}"
+            );
+            At::new(service).error(report, "scheduler_flags", message);
+        }
+    }
+}
+
+fn persistence(service: &Section, report: &mut Report) {
+    let at = At::new(service);
+    let addresses: Vec<SocketAddr> = service.get("addresses").unwrap_or_default();
+    let off = service
+        .setting("persistence")
+        .is_none_or(|setting| setting.value == Some(super::super::value::Value::Word("off")));
+    if off {
+        if let Some(any) = addresses.iter().find(|address| address.port() == 0) {
+            let message = format!(
+                "`{any}`: Zero port specified for non-persistent service; expected a port, or \
+                                   persistence"
+            );
+            at.error(report, "addresses", message);
+        }
+        for key in ["persistence_netmask", "persistence_engine"] {
+            if service.is_explicit(key) {
+                at.error(
+                    report,
+                    key,
+                    "persistence is off; expected persistence with it".to_owned(),
+                );
+            }
+        }
+    }
+    if let Some(bits) = service.get::<u8>("persistence_netmask") {
+        let dotted = service
+            .setting("persistence_netmask")
+            .is_some_and(|setting| setting.text.joined().contains('.'));
+        if addresses.iter().any(|address| address.is_ipv6()) && dotted {
+            at.error(
+                report,
+                "persistence_netmask",
+                "an IPv4 mask with IPv6 addresses; expected a prefix length from 1 \
+                to 128"
+                    .to_owned(),
+            );
+        } else if addresses.iter().any(|address| address.is_ipv4()) && !dotted {
+            let message =
+                format!("`{bits}` is an IPv6 prefix length; expected a mask such as 255.255.255.0");
+            at.error(report, "persistence_netmask", message);
+        }
+    }
+    if service.is_explicit("persistence_engine") && service.get("protocol") == Some(Protocol::Tcp) {
+        at.error(
+            report,
+            "persistence_engine",
+            "sip is for UDP; expected protocol = udp".to_owned(),
+        );
+    }
+}
+
+/// keepalived corrects these silently.
+fn quorum(service: &Section, reals: &[&Section], report: &mut Report) {
+    let at = At::new(service);
+    let quorum = service.get::<u32>("quorum").unwrap_or(1);
+    if let Some(hysteresis) = service
+        .get::<u32>("hysteresis")
+        .filter(|hysteresis| *hysteresis >= quorum.max(1))
+    {
+        if hysteresis > 0 {
+            at.error(
+                report,
+                "hysteresis",
+                format!("{hysteresis} is not below the quorum of {quorum}; expected less"),
+            );
+        }
+    }
+    let total: u64 = reals
+        .iter()
+        .filter_map(|real| real.get::<u64>("weight"))
+        .sum();
+    if service.is_explicit("quorum")
+        && service.get::<u32>("quorum").is_some()
+        && u64::from(quorum) > total
+    {
+        at.warning(
+            report,
+            "quorum",
+            format!(
+                "{quorum} is more than all weights together ({total}); expected at most \
+            that, or the service is never up"
+            ),
+        );
+    }
+    if service.is_explicit("sorry_server_forward") && !service.is_explicit("sorry_server") {
+        at.error(
+            report,
+            "sorry_server_forward",
+            "there is no sorry_server; expected one with it".to_owned(),
+        );
+    }
+    if service.get::<bool>("sorry_server_inhibit") == Some(true)
+        && !service.is_explicit("sorry_server")
+    {
+        at.error(
+            report,
+            "sorry_server_inhibit",
+            "there is no sorry_server; expected one with it".to_owned(),
+        );
+    }
+}
+
+/// Settings that something else makes void.
+fn ignored(service: &Section, reals: &[&Section], table: &EffectiveTable, report: &mut Report) {
+    let at = At::new(service);
+    let ipvs = table
+        .find("ipvs", "")
+        .filter(|ipvs| ipvs.is_explicit("expire_nodest_conn"));
+    if let Some(ipvs) = ipvs
+        && service.is_explicit("on_real_removed")
+    {
+        let message = format!(
+            "[ipvs] expire_nodest_conn at {} wins over this; expected only one of the two",
+            ipvs.origin("expire_nodest_conn")
+        );
+        at.warning(report, "on_real_removed", message);
+    }
+    if service.get::<Scheduler>("scheduler") == Some(Scheduler::RoundRobin) {
+        let weighted = reals
+            .iter()
+            .find(|real| real.get::<u16>("weight").is_some_and(|weight| weight > 1));
+        if let Some(real) = weighted {
+            let message = format!(
+                "rr takes no account of weights above 0, and [{}] has one at {}; expected wrr",
+                real.title(),
+                real.origin("weight")
+            );
+            at.warning(report, "scheduler", message);
+        }
+    }
+}
+
+/// Each address and protocol, and each mark, is one service.
+fn duplicate_services(table: &EffectiveTable, report: &mut Report) {
+    let mut seen: HashMap<(Protocol, SocketAddr), &Section> = HashMap::new();
+    let mut marks: HashMap<(u32, Family), &Section> = HashMap::new();
+    for service in table.of("virtual_server") {
+        let at = At::new(service);
+        if let (Some(mark), family) = (
+            service.get::<u32>("fwmark"),
+            service.get("family").unwrap_or_default(),
+        ) {
+            if let Some(first) = marks.insert((mark, family), service) {
+                let message = format!(
+                    "mark {mark} is a service already: [{}] at {}; expected each mark once",
+                    first.title(),
+                    first.origin("fwmark")
+                );
+                at.error(report, "fwmark", message);
+            }
+        }
+        let Some(protocol) = service.get::<Protocol>("protocol") else {
+            continue;
+        };
+        for address in service
+            .get::<Vec<SocketAddr>>("addresses")
+            .unwrap_or_default()
+        {
+            let Some(first) = seen.insert((protocol, address), service) else {
+                continue;
+            };
+            let message = if std::ptr::eq(first, service) {
+                format!("`{address}` is listed twice; expected each address once")
+            } else {
+                format!(
+                    "`{address}` over {protocol} is a service already: [{}] at {}; expected each once",
+                    first.title(),
+                    first.origin("addresses")
+                )
+            };
+            at.error(report, "addresses", message);
+        }
+    }
+}
+
+fn real_servers(service: &Section, reals: &[&Section], own: &[IpAddr], report: &mut Report) {
+    let at = At::new(service);
+    let addresses: Vec<SocketAddr> = service.get("addresses").unwrap_or_default();
+    let mut seen: HashMap<(IpAddr, Option<u16>), &Section> = HashMap::new();
+    let mut weights = Vec::new();
+    for real in reals.iter().copied() {
+        weights.push(real.get::<u16>("weight"));
+        let (Some((ip, port)), Some(forward)) = (
+            real.get::<(IpAddr, Option<u16>)>("address"),
+            real.get::<Forward>("forward"),
+        ) else {
+            continue;
+        };
+        let at = At::new(real);
+        // What the kernel sees: direct routing and tunnels take the service's port whatever is written.
+        let rewrites = matches!(forward, Forward::Nat | Forward::FullNat);
+        let default_port = match addresses.as_slice() {
+            [first, rest @ ..] if rest.iter().all(|other| other.port() == first.port()) => {
+                Some(first.port())
+            }
+            _ => None,
+        };
+        let effective = if rewrites {
+            port.or(default_port)
+        } else {
+            default_port
+        };
+        if let Some(first) = seen.insert((ip, effective), real) {
+            let shown = effective.map_or_else(
+                || ip.to_string(),
+                |port| SocketAddr::new(ip, port).to_string(),
+            );
+            let message = format!(
+                "`{shown}` is [{}] at {} already; expected each real server once in a service",
+                first.title(),
+                first.origin("address")
+            );
+            at.error(report, "address", message);
+        }
+        if let Some(port) = port.filter(|_| !rewrites)
+            && addresses.iter().any(|address| address.port() != port)
+        {
+            let message = format!(
+                "port {port} is not used: {forward} forwards to the service's port; expected no port, or forward = nat"
+            );
+            at.warning(report, "address", message);
+        }
+        if port == Some(0) && addresses.iter().any(|address| address.port() != 0) {
+            let message = "port 0 goes with a service on port 0 only; expected a port, or none for the service's";
+            at.error(report, "address", message.to_owned());
+        }
+        let other_family = addresses
+            .iter()
+            .find(|address| address.is_ipv4() != ip.is_ipv4());
+        if let Some(address) = other_family.filter(|_| forward != Forward::Tunnel) {
+            let message = format!(
+                "`{ip}` serves {address}: Different address family is allowed only for tunneling servers; expected an \
+                 address of the service's family"
+            );
+            at.error(report, "address", message);
+        }
+        if own.contains(&ip) || addresses.iter().any(|address| address.ip() == ip) {
+            let message = format!(
+                "`{ip}` is an address of this box, and a real server on the director itself is not supported yet; \
+                 expected another host's address"
+            );
+            at.error(report, "address", message);
+        }
+    }
+    if weights.is_empty() {
+        at.section_warning(
+            report,
+            "the service has no real servers: every client is refused; expected \
+            [real_server SERVICE/NAME] sections"
+                .to_owned(),
+        );
+    } else if weights.iter().all(|weight| *weight == Some(0)) {
+        at.section_warning(
+            report,
+            "all its real servers have weight 0: every new client is refused; expected a weight \
+            above 0"
+                .to_owned(),
+        );
+    }
+}
+
+fn real_server(real: &Section, table: &EffectiveTable, report: &mut Report) {
+    let at = At::new(real);
+    let (owner, _) = real.name.split_once('/').unwrap_or((&real.name, ""));
+    if table.find("virtual_server", owner).is_none() {
+        let near = nearest(
+            owner,
+            table
+                .of("virtual_server")
+                .map(|service| service.name.as_str()),
+        );
+        let hint = near
+            .map(|near| format!("; did you mean `{near}`?"))
+            .unwrap_or_default();
+        let message = format!(
+            "there is no [virtual_server {owner}]; expected the name of a virtual server before \
+                               the `/`{hint}"
+        );
+        at.section_error(report, message);
+    }
+    if let (Some(lower), Some(upper)) = (
+        real.get::<u32>("lower_threshold"),
+        real.get::<u32>("upper_threshold"),
+    ) && lower > upper
+    {
+        let message =
+            format!("{lower} is higher than upper_threshold {upper}; expected at most that");
+        at.error(report, "lower_threshold", message);
+    }
+    let forward = real.get::<Forward>("forward");
+    for key in ["tunnel", "tunnel_checksum"] {
+        if real.is_explicit(key) && forward.is_some_and(|forward| forward != Forward::Tunnel) {
+            at.error(
+                report,
+                key,
+                "Tunnel options conflict with forward method; expected forward = tunnel".to_owned(),
+            );
+        }
+    }
+}
+
+fn marks(table: &EffectiveTable, report: &mut Report) {
+    for mark in table.of("mark") {
+        let at = At::new(mark);
+        let matches = ["addresses", "ports", "protocol", "source", "family"];
+        if !matches.iter().any(|key| mark.is_explicit(key)) {
+            at.section_warning(
+                report,
+                "matches every packet; expected addresses, ports, protocol or source".to_owned(),
+            );
+        }
+        let family = mark.get::<Family>("family");
+        let nets: Vec<ipnet::IpNet> = mark.get("addresses").unwrap_or_default();
+        let source: Option<ipnet::IpNet> = mark.get("source");
+        let mut all = nets.iter().chain(&source);
+        let wanted = family.or_else(|| {
+            nets.first().map(|net| {
+                if net.addr().is_ipv4() {
+                    Family::Ipv4
+                } else {
+                    Family::Ipv6
+                }
+            })
+        });
+        if let Some(wanted) = wanted
+            && let Some(other) = all.find(|net| net.addr().is_ipv4() != (wanted == Family::Ipv4))
+        {
+            let key = if source.as_ref() == Some(other) {
+                "source"
+            } else {
+                "addresses"
+            };
+            at.error(
+                report,
+                key,
+                format!("`{other}` is not {wanted}; expected one family in a mark"),
+            );
+        }
+    }
+}

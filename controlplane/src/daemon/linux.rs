@@ -1,0 +1,271 @@
+//! The daemon's hold on the Linux stack: addresses, routes and neighbours of its ports.
+
+use super::translate;
+use crate::config::Config;
+use crate::kernel::addresses::Addresses;
+use crate::kernel::forwarding_view::{self, PortBinding};
+use crate::kernel::link::Links;
+use crate::kernel::mirror::{Mirror, MirrorCounters};
+use crate::kernel::neighbours::Neighbours;
+use crate::kernel::netlink::Rtnl;
+use crate::kernel::routes::{Routes, StaticRoute};
+use crate::kernel::view::KernelView;
+use dataplane::forwarding::Forwarding;
+use dataplane::packet::MacAddress;
+use dataplane::service::Services;
+use dataplane::verdict::Neighbour;
+use ipnet::IpNet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The Linux side of all ports.
+#[derive(Debug)]
+pub(super) struct Linux {
+    rtnl: Rtnl,
+    mirror: Mirror,
+    views: watch::Receiver<Arc<KernelView>>,
+    links: Links,
+    addresses: Addresses,
+    routes: Routes,
+    neighbours: Neighbours,
+    ports: Vec<PortBinding>,
+    fixed: Vec<(Neighbour, MacAddress)>,
+}
+
+impl Linux {
+    /// Connects to the kernel in the process's network namespace.
+    pub(super) async fn connect() -> io::Result<Self> {
+        let rtnl = Rtnl::connect()?;
+        let mirror = Mirror::start().await?;
+        let views = mirror.views();
+        Ok(Self {
+            links: Links::new(rtnl.clone()),
+            addresses: Addresses::new(rtnl.clone()),
+            routes: Routes::new(rtnl.clone()),
+            neighbours: Neighbours::new(rtnl.clone()),
+            rtnl,
+            mirror,
+            views,
+            ports: Vec::new(),
+            fixed: Vec::new(),
+        })
+    }
+
+    /// Takes the ports over, with whatever an earlier process left on their interfaces.
+    pub(super) fn take(&mut self, ports: Vec<PortBinding>) {
+        let interfaces: Vec<u32> = ports.iter().filter_map(|port| port.interface).collect();
+        let view = self.view();
+        self.addresses.adopt(&view, &interfaces);
+        self.routes.adopt(&view, &interfaces);
+        self.ports = ports;
+    }
+
+    /// The kernel's tables now.
+    pub(super) fn view(&self) -> Arc<KernelView> {
+        Arc::clone(&self.views.borrow())
+    }
+
+    /// For waiting on changes.
+    pub(super) fn views(&self) -> watch::Receiver<Arc<KernelView>> {
+        self.views.clone()
+    }
+
+    /// What the mirror went through.
+    pub(super) fn mirror_counters(&self) -> Arc<MirrorCounters> {
+        Arc::clone(self.mirror.counters())
+    }
+
+    /// Netlink connection, for what is done once.
+    pub(super) fn rtnl(&self) -> &Rtnl {
+        &self.rtnl
+    }
+
+    /// Addresses put so far.
+    pub(super) fn addresses_mut(&mut self) -> &mut Addresses {
+        &mut self.addresses
+    }
+
+    /// The forwarding table as the kernel has it now.
+    pub(super) fn forwarding(&self) -> Forwarding {
+        forwarding_view::build(&self.view(), &self.ports, &self.fixed)
+    }
+
+    /// Sets a port's link state; true if it changed.
+    pub(super) async fn set_link(&mut self, index: usize, up: bool) -> bool {
+        let Some(port) = self.ports.get_mut(index) else {
+            return false;
+        };
+        if port.up == up {
+            return false;
+        }
+        port.up = up;
+        if let Some(interface) = port.interface
+            && let Err(error) = self.links.set_carrier(interface, up).await
+        {
+            log::debug!("port {}: carrier does not follow: {error}", port.name);
+        }
+        true
+    }
+
+    /// Makes addresses, routes, MTUs and static neighbours what the configuration says. Returns
+    /// what could not be done, one sentence each.
+    pub(super) async fn apply(&mut self, config: &Config) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (binding, port) in self.ports.iter_mut().zip(&config.ports) {
+            if binding.mtu != port.mtu
+                && let Some(interface) = binding.interface
+                && let Err(error) = self.links.set_mtu(interface, port.mtu).await
+            {
+                problems.push(format!("[port {}] mtu: {error}", port.name));
+            }
+            binding.mtu = port.mtu;
+        }
+        let (wanted, homeless) = self.wanted_addresses(config);
+        problems.extend(homeless);
+        for (interface, address, error) in self.addresses.apply(&wanted).await {
+            problems.push(format!("address {address} on {}: {error}", self.name(interface)));
+        }
+        let wanted = self.wanted_routes(config);
+        for (route, error) in self.routes.apply(&wanted).await {
+            problems.push(format!("route {route}: {error}"));
+        }
+        self.fix_neighbours(config, &mut problems).await;
+        problems
+    }
+
+    /// Keeps the neighbours resolved through which real servers and gateways are reached.
+    pub(super) async fn keep_resolved(&mut self, forwarding: &Forwarding, services: &Services) {
+        let wanted: BTreeSet<_> = services
+            .reals()
+            .flat_map(|(_, real)| forwarding.neighbours_towards(real.address))
+            .chain(forwarding.gateways())
+            .filter_map(|neighbour| self.key(neighbour))
+            .collect();
+        for ((interface, address), error) in self.neighbours.manage(wanted).await {
+            log::debug!("neighbour {address} on {}: {error}", self.name(interface));
+        }
+    }
+
+    /// Probes managed neighbours that need it. Call every few seconds.
+    pub(super) async fn maintain(&mut self) {
+        let view = self.view();
+        for ((interface, address), error) in self.neighbours.maintain(&view).await {
+            log::debug!("neighbour {address} on {}: {error}", self.name(interface));
+        }
+    }
+
+    /// Asks the kernel for a neighbour a packet waits for.
+    pub(super) async fn resolve(&mut self, neighbour: Neighbour) {
+        if let Some(key) = self.key(neighbour)
+            && let Err(error) = self.neighbours.resolve(key).await
+        {
+            log::debug!("neighbour {}: {error}", neighbour.address);
+        }
+    }
+
+    /// Removes everything that was put into the kernel.
+    pub(super) async fn clear(&mut self) {
+        for (interface, address, error) in self.addresses.clear().await {
+            log::warn!("address {address} on {}: {error}", self.name(interface));
+        }
+        for (route, error) in self.routes.clear().await {
+            // Most went with their addresses.
+            log::debug!("route {route}: {error}");
+        }
+        self.neighbours.clear().await;
+    }
+
+    fn key(&self, neighbour: Neighbour) -> Option<(u32, IpAddr)> {
+        let port = self.ports.get(usize::from(neighbour.port.0))?;
+        Some((port.interface?, neighbour.address))
+    }
+
+    fn name(&self, interface: u32) -> String {
+        self.view()
+            .links
+            .get(&interface)
+            .map_or_else(|| format!("interface {interface}"), |link| link.name.clone())
+    }
+
+    fn interface(&self, config: &Config, port: &str) -> Option<u32> {
+        let index = config.ports.iter().position(|p| p.name == port)?;
+        self.ports.get(index)?.interface
+    }
+
+    /// Port addresses and the VIPs that have a home; and a sentence for each that has none.
+    fn wanted_addresses(&self, config: &Config) -> (BTreeSet<(u32, IpNet)>, Vec<String>) {
+        let mut wanted = BTreeSet::new();
+        let mut homeless = Vec::new();
+        for (binding, port) in self.ports.iter().zip(&config.ports) {
+            let Some(interface) = binding.interface else {
+                continue;
+            };
+            wanted.extend(port.addresses.iter().map(|address| (interface, address.net)));
+        }
+        let view = self.view();
+        for vip in translate::vips(config) {
+            let configured = wanted.iter().any(|(_, net)| net.addr() == vip);
+            if configured {
+                continue;
+            }
+            let home = config
+                .ports
+                .iter()
+                .position(|port| port.addresses.iter().any(|address| address.contains(vip)))
+                .and_then(|index| self.ports.get(index)?.interface);
+            match home {
+                Some(interface) => {
+                    wanted.insert((interface, IpNet::from(vip)));
+                }
+                None if view.has_address(vip) => {}
+                None => homeless.push(format!(
+                    "VIP {vip} is not served: no port's subnet contains it, so it was not put on \
+                     one; add it to an interface, or set serve = always"
+                )),
+            }
+        }
+        (wanted, homeless)
+    }
+
+    fn wanted_routes(&self, config: &Config) -> BTreeSet<StaticRoute> {
+        let mut wanted = BTreeSet::new();
+        for (binding, port) in self.ports.iter().zip(&config.ports) {
+            let Some(interface) = binding.interface else {
+                continue;
+            };
+            for gateway in &port.gateways {
+                wanted.insert(StaticRoute::default_through(*gateway, interface));
+            }
+            for route in &port.routes {
+                let route = StaticRoute::new(route.destination, interface, Some(route.gateway));
+                wanted.insert(route);
+            }
+        }
+        wanted
+    }
+
+    async fn fix_neighbours(&mut self, config: &Config, problems: &mut Vec<String>) {
+        let mut wanted = BTreeMap::new();
+        self.fixed.clear();
+        for neighbour in &config.neighbors {
+            let mac = MacAddress(neighbour.mac);
+            if let Some(interface) = self.interface(config, &neighbour.port) {
+                wanted.insert((interface, neighbour.address), mac);
+            }
+            let port = self.ports.iter().find(|port| port.name == neighbour.port);
+            if let Some(port) = port {
+                let key = Neighbour {
+                    port: port.port,
+                    address: neighbour.address,
+                };
+                self.fixed.push((key, mac));
+            }
+        }
+        for ((_, address), error) in self.neighbours.fix(wanted).await {
+            problems.push(format!("[neighbor {address}]: {error}"));
+        }
+    }
+}

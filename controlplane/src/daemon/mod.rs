@@ -1,0 +1,177 @@
+//! `sluiced`: brings everything up in order, runs it, takes it down in order.
+//!
+//! ```text
+//!   arguments, configuration ─► locks ─► command process ─► EAL, mempool, devices ─► TAPs
+//!     ─► kernel mirror, addresses ─► tables ─► workers, slow path ─► VIPs ─► admin API ─► ready
+//! ```
+//! [`start`] builds that, [`run`] serves signals, kernel news and reloads until it is time to stop,
+//! and [`start::Running::stop`] undoes it. [`Daemon`] is what the admin API sees.
+
+mod arguments;
+mod backend;
+mod devices;
+mod linux;
+mod rates;
+mod resources;
+mod rings;
+mod run;
+mod start;
+mod status;
+mod translate;
+
+use crate::admin::api;
+use crate::command_process::{self, CommandProcess};
+use crate::config::{self, LoadOptions, Loaded};
+use crate::kernel::slow_path::SlowPathCounters;
+use crate::log_output;
+use crate::tables;
+use arguments::Arguments;
+use clap::Parser;
+use crossbeam_queue::ArrayQueue;
+use crossbeam_utils::CachePadded;
+use dataplane::counters::WorkerCounters;
+use dataplane::dpdk::Mempool;
+use dataplane::job::Job;
+use dataplane::verdict::PuntClass;
+use devices::OpenPort;
+use rates::RateWindow;
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
+use tokio::sync::{mpsc, oneshot};
+
+/// Exit status for a configuration that was refused.
+const BAD_CONFIGURATION: u8 = 2;
+
+/// The running daemon, as the admin API and the status see it.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    options: LoadOptions,
+    started: Instant,
+    started_at: SystemTime,
+    tables: tables::Handle,
+    workers: Vec<WorkerHandle>,
+    connections: u64,
+    idle: config::Idle,
+    hugepage_bytes: u64,
+    /// DPDK's control calls for a port are not to be made from two threads at once.
+    ports: Mutex<Vec<OpenPort>>,
+    mempool: &'static Mempool,
+    slow_path: SlowPathStats,
+    rates: Mutex<RateWindow>,
+    state: Mutex<State>,
+    reloads: mpsc::Sender<oneshot::Sender<api::ReloadReport>>,
+    commands: CommandProcess,
+}
+
+/// What changes while the daemon runs.
+#[derive(Debug)]
+struct State {
+    loaded: Loaded,
+    config_epoch: u64,
+    last_reload: Option<api::LastReload>,
+    /// What an operator should look at, one sentence each.
+    warnings: Vec<String>,
+    /// By port: whether the link is up.
+    links: Vec<bool>,
+    /// By worker: its heartbeat when it was last seen to move, and when that was.
+    heartbeats: Vec<(u64, Instant)>,
+    /// Since when some worker has not taken the newest tables.
+    late_since: Option<Instant>,
+}
+
+/// Control's hold on one worker.
+#[derive(Debug)]
+struct WorkerHandle {
+    cpu: usize,
+    counters: Arc<CachePadded<WorkerCounters>>,
+    jobs: Arc<ArrayQueue<Arc<Job>>>,
+}
+
+/// The slow path's counters, by name.
+#[derive(Debug)]
+struct SlowPathStats(Arc<SlowPathCounters>);
+
+impl SlowPathStats {
+    fn named(&self) -> BTreeMap<String, u64> {
+        let counters = &self.0;
+        let mut named = BTreeMap::new();
+        for class in PuntClass::ALL {
+            let of_class = counters.class(*class);
+            let mut put = |what: &str, value: u64| named.insert(format!("{class}_{what}"), value);
+            put("delivered", of_class.delivered.load(Ordering::Relaxed));
+            put("failed", of_class.failed.load(Ordering::Relaxed));
+            put("no_interface", of_class.no_interface.load(Ordering::Relaxed));
+        }
+        for (name, counter) in [
+            ("injected", &counters.injected),
+            ("inject_failures", &counters.inject_failures),
+            ("oversize", &counters.oversize),
+            ("read_failures", &counters.read_failures),
+            ("reopened", &counters.reopened),
+        ] {
+            named.insert(name.to_owned(), counter.load(Ordering::Relaxed));
+        }
+        named
+    }
+}
+
+impl Daemon {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Whoever panicked with it in hand left plain values; the newest are good enough.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ports(&self) -> MutexGuard<'_, Vec<OpenPort>> {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the main loop reload the configuration; `None` if the daemon is stopping.
+    async fn request_reload(&self) -> Option<api::ReloadReport> {
+        let (reply, report) = oneshot::channel();
+        self.reloads.send(reply).await.ok()?;
+        report.await.ok()
+    }
+}
+
+/// The whole of `sluiced`.
+pub fn main() -> ExitCode {
+    command_process::run_if_child();
+    let arguments = Arguments::parse();
+    let mut options = LoadOptions::new(&arguments.config).with_process_environment();
+    options.overrides.clone_from(&arguments.set);
+    let loaded = match config::load(&options) {
+        Ok(loaded) => loaded,
+        Err(diagnostics) => {
+            eprint!("{diagnostics}");
+            return ExitCode::from(BAD_CONFIGURATION);
+        }
+    };
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
+    }
+    if arguments.dump_config {
+        print!("{}", loaded.dump());
+        return ExitCode::SUCCESS;
+    }
+    if arguments.check {
+        if arguments.hardware
+            && let Err(error) = start::check_hardware(&loaded.config)
+        {
+            eprintln!("sluiced: {error}");
+            return ExitCode::FAILURE;
+        }
+        println!("{}", config::summary(&arguments.config, &loaded.config));
+        return ExitCode::SUCCESS;
+    }
+    log_output::set(&loaded.config.global.log);
+    match start::start(&arguments, options, loaded).and_then(start::Running::run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

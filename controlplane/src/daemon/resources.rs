@@ -1,0 +1,364 @@
+//! CPUs, hugepages and memory: what the machine has, what the configuration wants, and the EAL
+//! arguments that follow.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use thiserror::Error;
+
+/// Bytes of a mempool object besides its data room: `rte_mbuf`, object header, trailer.
+const MBUF_OVERHEAD: u64 = 128 + 64;
+/// DPDK's headroom in front of every frame.
+const HEADROOM: u64 = 128;
+/// EAL's own needs, in bytes: rings, queues, device state.
+const EAL_BASE: u64 = 96 << 20;
+/// Packet buffers of a small and of a hugepage-backed box.
+const MBUFS_SMALL: u32 = 16_383;
+const MBUFS_LARGE: u32 = 65_535;
+
+/// What the machine lacks; every message says what to do.
+#[derive(Debug, Error)]
+pub enum ResourceError {
+    /// A CPU that does not exist or is not allowed.
+    #[error(
+        "CPU {cpu} ({key}) is not usable: this process may run on CPUs {allowed}; change {key}, or the CPU set of the service"
+    )]
+    Cpu {
+        /// The CPU.
+        cpu: usize,
+        /// The configuration key that names it.
+        key: &'static str,
+        /// CPUs that may be used.
+        allowed: String,
+    },
+    /// `idle = busy` with a CPU used twice.
+    #[error(
+        "idle = busy needs a CPU for every worker, but CPU {0} would be shared with the control core; use idle = adaptive or other worker_cores"
+    )]
+    BusyShared(usize),
+    /// `hugepages = yes` and not enough of them.
+    #[error(
+        "hugepages = yes needs {wanted} free hugepages of 2 MB, there are {free}; reserve them with: echo {wanted} > /proc/sys/vm/nr_hugepages"
+    )]
+    Hugepages {
+        /// Pages needed.
+        wanted: u64,
+        /// Pages free.
+        free: u64,
+    },
+}
+
+/// CPUs by role.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Cpus {
+    /// The control core.
+    pub control: usize,
+    /// One per worker.
+    pub workers: Vec<usize>,
+}
+
+impl Cpus {
+    /// Resolves `control_core` and `worker_cores` (`None` = auto: every other CPU, or the control
+    /// core's on a machine with one CPU) against the CPUs this process may use.
+    pub fn resolve(
+        control: usize,
+        workers: Option<&[usize]>,
+        busy: bool,
+        allowed: &BTreeSet<usize>,
+    ) -> Result<Self, ResourceError> {
+        let check = |cpu: usize, key| {
+            if allowed.contains(&cpu) {
+                return Ok(cpu);
+            }
+            Err(ResourceError::Cpu {
+                cpu,
+                key,
+                allowed: list(allowed),
+            })
+        };
+        let control = check(control, "control_core")?;
+        let workers = match workers {
+            Some(cpus) => cpus
+                .iter()
+                .map(|cpu| check(*cpu, "worker_cores"))
+                .collect::<Result<Vec<_>, _>>()?,
+            None => {
+                let others: Vec<_> = allowed.iter().copied().filter(|c| *c != control).collect();
+                if others.is_empty() { vec![control] } else { others }
+            }
+        };
+        if busy && workers.contains(&control) {
+            return Err(ResourceError::BusyShared(control));
+        }
+        Ok(Self { control, workers })
+    }
+}
+
+/// How much packet memory to take, and from where.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Memory {
+    /// Packet buffers in the pool.
+    pub mbufs: u32,
+    /// Bytes of frame each holds, headroom included.
+    pub data_room: u16,
+    /// Megabytes for EAL.
+    pub megabytes: u64,
+    /// From hugepages.
+    pub hugepages: bool,
+}
+
+/// What `hugepages` says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Hugepages {
+    /// Must have them.
+    Yes,
+    /// Must not use them.
+    No,
+    /// If there are enough.
+    Auto,
+}
+
+impl Memory {
+    /// Sizes memory for the largest `mtu` of the ports; `fixed` is `memory` in bytes, `None` =
+    /// auto; `free_pages` counts free hugepages of 2 MB.
+    pub fn plan(
+        mtu: u16,
+        fixed: Option<u64>,
+        hugepages: Hugepages,
+        free_pages: u64,
+    ) -> Result<Self, ResourceError> {
+        // Ethernet header, two VLAN tags; rounded so that buffers stay cache-line sized.
+        let frame = u64::from(mtu) + 14 + 8;
+        let data_room = (HEADROOM + frame).next_multiple_of(64).max(2048 + HEADROOM);
+        let bytes_for = |mbufs: u32| u64::from(mbufs) * (data_room + MBUF_OVERHEAD) + EAL_BASE;
+        let large = fixed.unwrap_or_else(|| bytes_for(MBUFS_LARGE));
+        let small = fixed.unwrap_or_else(|| bytes_for(MBUFS_SMALL));
+        let pages = |bytes: u64| bytes.div_ceil(2 << 20);
+        let use_huge = match hugepages {
+            Hugepages::No => false,
+            Hugepages::Auto => free_pages >= pages(small),
+            Hugepages::Yes if free_pages < pages(small) => {
+                return Err(ResourceError::Hugepages {
+                    wanted: pages(small),
+                    free: free_pages,
+                });
+            }
+            Hugepages::Yes => true,
+        };
+        let bytes = if use_huge && free_pages >= pages(large) {
+            large
+        } else {
+            small
+        };
+        let room = bytes.saturating_sub(EAL_BASE) / (data_room + MBUF_OVERHEAD);
+        // Of the form 2^n - 1, which mempools like best.
+        let mbufs = (room + 1).max(1024).min(u64::from(MBUFS_LARGE) + 1);
+        let mbufs = (1_u64 << mbufs.ilog2()) - 1;
+        Ok(Self {
+            mbufs: mbufs as u32,
+            data_room: data_room as u16,
+            megabytes: bytes.div_ceil(1 << 20),
+            hugepages: use_huge,
+        })
+    }
+}
+
+/// The EAL command line.
+#[derive(Clone, Debug)]
+pub struct EalPlan<'a> {
+    /// `--file-prefix`.
+    pub prefix: &'a str,
+    /// CPUs.
+    pub cpus: &'a Cpus,
+    /// Memory.
+    pub memory: Memory,
+    /// True if a hugetlbfs is mounted, so that shared hugepage files can be used.
+    pub hugetlbfs: bool,
+    /// PCI addresses and vdev strings of all ports.
+    pub devices: &'a [String],
+    /// `eal_args`, last so that they win.
+    pub extra: &'a [String],
+}
+
+impl EalPlan<'_> {
+    /// The argument vector, program name first.
+    pub fn arguments(&self) -> Vec<String> {
+        let mut lcores = format!("0@{}", self.cpus.control);
+        for (index, cpu) in self.cpus.workers.iter().enumerate() {
+            // Writing to a String cannot fail.
+            let _ = write!(lcores, ",{}@{cpu}", index + 1);
+        }
+        let mut arguments = vec![
+            "sluiced".to_owned(),
+            format!("--lcores={lcores}"),
+            "--main-lcore=0".to_owned(),
+            format!("--file-prefix={}", self.prefix),
+            "--no-telemetry".to_owned(),
+            "--log-level=warning".to_owned(),
+            format!("-m{}", self.memory.megabytes),
+        ];
+        if !self.memory.hugepages {
+            arguments.extend(["--no-huge", "--no-shconf"].map(str::to_owned));
+        } else if !self.hugetlbfs {
+            arguments.push("--in-memory".to_owned());
+        }
+        let (pci, vdevs): (Vec<_>, Vec<_>) = self.devices.iter().partition(|d| is_pci(d));
+        if pci.is_empty() {
+            arguments.extend(["--no-pci", "--iova-mode=va"].map(str::to_owned));
+        }
+        arguments.extend(pci.iter().map(|device| format!("--allow={device}")));
+        arguments.extend(vdevs.iter().map(|device| format!("--vdev={device}")));
+        arguments.extend_from_slice(self.extra);
+        arguments
+    }
+}
+
+/// True for `0000:3b:00.0` and `3b:00.0`.
+pub fn is_pci(device: &str) -> bool {
+    let name = device.split(',').next().unwrap_or_default();
+    name.contains(':') && name.bytes().all(|b| b.is_ascii_hexdigit() || b == b':' || b == b'.')
+}
+
+/// DPDK's name of a device given as a PCI address or a vdev string.
+pub fn device_name(device: &str) -> String {
+    let name = device.split(',').next().unwrap_or_default();
+    if is_pci(name) && name.matches(':').count() == 1 {
+        return format!("0000:{name}");
+    }
+    name.to_owned()
+}
+
+/// The `--file-prefix` in effect: one given in `eal_args`, else one derived from the admin socket,
+/// so that two daemons on one box have two.
+pub fn eal_prefix(admin_socket: &Path, extra: &[String]) -> String {
+    let mut words = extra.iter();
+    while let Some(word) = words.next() {
+        if let Some(prefix) = word.strip_prefix("--file-prefix=") {
+            return prefix.to_owned();
+        }
+        if word == "--file-prefix"
+            && let Some(prefix) = words.next()
+        {
+            return prefix.clone();
+        }
+    }
+    if admin_socket == Path::new("/run/sluice/admin.sock") {
+        return "sluice".to_owned();
+    }
+    // FNV-1a: stable over versions, and the prefix stays short.
+    let hash = admin_socket
+        .as_os_str()
+        .as_encoded_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    format!("sluice-{:08x}", hash as u32)
+}
+
+/// CPUs this process may run on.
+pub fn allowed_cpus() -> BTreeSet<usize> {
+    core_affinity::get_core_ids()
+        .unwrap_or_default()
+        .into_iter()
+        .map(|core| core.id)
+        .collect()
+}
+
+/// Free hugepages of 2 MB.
+pub fn free_hugepages() -> u64 {
+    fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(0)
+}
+
+/// True if a hugetlbfs with 2 MB pages is mounted.
+pub fn hugetlbfs_mounted() -> bool {
+    fs::read_to_string("/proc/mounts").is_ok_and(|mounts| {
+        mounts
+            .lines()
+            .filter_map(|line| line.split(' ').nth(2))
+            .any(|kind| kind == "hugetlbfs")
+    })
+}
+
+fn list(cpus: &BTreeSet<usize>) -> String {
+    let words: Vec<_> = cpus.iter().map(usize::to_string).collect();
+    words.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed(cpus: &[usize]) -> BTreeSet<usize> {
+        cpus.iter().copied().collect()
+    }
+
+    #[test]
+    fn auto_takes_every_cpu_but_the_control_core() {
+        let cpus = Cpus::resolve(0, None, false, &allowed(&[0, 1, 2])).unwrap();
+        assert_eq!(cpus.workers, [1, 2]);
+        let one = Cpus::resolve(0, None, false, &allowed(&[0])).unwrap();
+        assert_eq!(one.workers, [0], "a box with one CPU shares it");
+    }
+
+    #[test]
+    fn a_missing_cpu_is_named_with_its_key() {
+        let error = Cpus::resolve(0, Some(&[7]), false, &allowed(&[0, 1])).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("CPU 7 (worker_cores)") && text.contains("0,1"), "{text}");
+    }
+
+    #[test]
+    fn a_busy_worker_may_not_share_the_control_core() {
+        assert!(Cpus::resolve(0, None, true, &allowed(&[0])).is_err());
+    }
+
+    #[test]
+    fn hugepages_are_used_if_there_are_enough_and_demanded_only_by_yes() {
+        let none = Memory::plan(1500, None, Hugepages::Auto, 0).unwrap();
+        assert!(!none.hugepages);
+        assert_eq!(none.mbufs, MBUFS_SMALL);
+        let many = Memory::plan(1500, None, Hugepages::Auto, 1000).unwrap();
+        assert!(many.hugepages);
+        assert_eq!(many.mbufs, MBUFS_LARGE);
+        assert!(Memory::plan(1500, None, Hugepages::Yes, 3).is_err());
+    }
+
+    #[test]
+    fn jumbo_frames_fit_one_buffer() {
+        let plan = Memory::plan(9000, None, Hugepages::No, 0).unwrap();
+        assert!(plan.data_room >= 9000 + 14 + 8 + 128);
+    }
+
+    #[test]
+    fn the_eal_command_line_pins_lcores_and_separates_pci_from_vdevs() {
+        let cpus = Cpus { control: 0, workers: vec![1] };
+        let plan = EalPlan {
+            prefix: "x",
+            cpus: &cpus,
+            memory: Memory::plan(1500, None, Hugepages::No, 0).unwrap(),
+            hugetlbfs: false,
+            devices: &["net_af_xdp0,iface=dev0".to_owned()],
+            extra: &["--legacy-mem".to_owned()],
+        };
+        let line = plan.arguments().join(" ");
+        assert!(line.contains("--lcores=0@0,1@1") && line.contains("--no-huge"), "{line}");
+        assert!(line.contains("--vdev=net_af_xdp0,iface=dev0 --legacy-mem"), "{line}");
+        assert!(is_pci("0000:3b:00.0") && !is_pci("net_tap0"));
+        assert_eq!(device_name("3b:00.0"), "0000:3b:00.0");
+        assert_eq!(device_name("net_tap0,iface=x"), "net_tap0");
+    }
+
+    #[test]
+    fn two_daemons_have_two_prefixes_unless_told_otherwise() {
+        let default = eal_prefix(Path::new("/run/sluice/admin.sock"), &[]);
+        assert_eq!(default, "sluice");
+        assert_ne!(eal_prefix(Path::new("/tmp/a"), &[]), eal_prefix(Path::new("/tmp/b"), &[]));
+        let told = eal_prefix(Path::new("/tmp/a"), &["--file-prefix".into(), "mine".into()]);
+        assert_eq!(told, "mine");
+    }
+}

@@ -1,0 +1,113 @@
+//! The rings between a worker and the slow path: punted packets by class one way, the Linux
+//! stack's packets the other.
+
+use crate::kernel::slow_path::{InjectSink, PuntSource};
+use dataplane::buffer::PacketBuffer;
+use dataplane::dpdk::{Burst, Consumer, Mempool, Producer, Ring, RingError};
+use dataplane::verdict::{PortId, PuntClass};
+
+/// Packets a punt ring holds, by class: what keeps the box alive gets room for bursts.
+const fn depth(class: PuntClass) -> u32 {
+    match class {
+        PuntClass::Vrrp | PuntClass::Arp => 512,
+        PuntClass::Routing | PuntClass::Rest => 1024,
+        PuntClass::Icmp => 256,
+    }
+}
+
+/// Packets the inject ring holds.
+const INJECT_DEPTH: u32 = 1024;
+
+/// The worker's ends of the rings.
+#[derive(Debug)]
+pub(super) struct WorkerEnds {
+    /// One per class, in the order of [`PuntClass::ALL`].
+    pub(super) punt: Vec<Producer>,
+    /// Only worker 0 sends for the Linux stack.
+    pub(super) inject: Option<Consumer>,
+}
+
+/// The slow path's end of every worker's punt rings.
+#[derive(Debug)]
+pub(super) struct Punts {
+    /// By worker, then by class.
+    rings: Vec<Vec<Consumer>>,
+    burst: Burst,
+}
+
+/// The slow path's end of the inject ring.
+#[derive(Debug)]
+pub(super) struct Injector {
+    ring: Producer,
+    mempool: &'static Mempool,
+}
+
+/// Creates the rings of `workers` workers.
+pub(super) fn create(
+    workers: usize,
+    mempool: &'static Mempool,
+) -> Result<(Vec<WorkerEnds>, Punts, Injector), RingError> {
+    let (inject, inject_consumer) = Ring::create("inject", INJECT_DEPTH)?;
+    let mut inject_consumer = Some(inject_consumer);
+    let mut ends = Vec::new();
+    let mut rings = Vec::new();
+    for worker in 0..workers {
+        let mut punt = Vec::new();
+        let mut consumers = Vec::new();
+        for class in PuntClass::ALL {
+            let (producer, consumer) =
+                Ring::create(&format!("punt_{worker}_{class}"), depth(*class))?;
+            punt.push(producer);
+            consumers.push(consumer);
+        }
+        rings.push(consumers);
+        ends.push(WorkerEnds {
+            punt,
+            inject: inject_consumer.take(),
+        });
+    }
+    let punts = Punts {
+        rings,
+        burst: Burst::new(),
+    };
+    let injector = Injector {
+        ring: inject,
+        mempool,
+    };
+    Ok((ends, punts, injector))
+}
+
+impl PuntSource for Punts {
+    fn receive(
+        &mut self,
+        class: PuntClass,
+        budget: usize,
+        deliver: &mut dyn FnMut(PortId, &[u8]),
+    ) -> usize {
+        let mut received = 0;
+        for worker in &mut self.rings {
+            let ring = &mut worker[class as usize];
+            while received < budget && ring.dequeue_burst(&mut self.burst) > 0 {
+                received += self.burst.len();
+                for packet in self.burst.as_slice() {
+                    deliver(PortId(packet.port() as u8), packet.data());
+                }
+                self.burst.clear();
+            }
+        }
+        received
+    }
+}
+
+impl InjectSink for Injector {
+    fn inject(&mut self, port: PortId, frame: &[u8]) -> bool {
+        let Some(mut packet) = self.mempool.alloc() else {
+            return false;
+        };
+        if !packet.fill(frame) {
+            return false;
+        }
+        packet.set_port(u16::from(port.0));
+        self.ring.push(packet).is_ok()
+    }
+}

@@ -1,0 +1,211 @@
+//! Forwarding: the way out, TTL, MTU, and the rewriting each method needs.
+//!
+//! Everything that can fail (route, neighbour, TTL, MTU) is decided before the packet is touched,
+//! so that a packet that waits, or is quoted in an ICMP error, is still the client's own.
+
+use super::{Context, Outcome, Pass, Spare};
+use crate::address::Address;
+use crate::buffer::PacketBuffer;
+use crate::connection::{Connection, Direction};
+use crate::counters::Event;
+use crate::forwarding::{Adjacency, Resolution};
+use crate::packet::icmp_error::IcmpError;
+use crate::packet::{Headers, fragment, rewrite};
+use crate::service::{Forward, Transit};
+use crate::verdict::{DropReason, Verdict};
+use arrayvec::ArrayVec;
+use std::net::IpAddr;
+
+/// A way out that the packet fits through.
+struct Exit {
+    adjacency: Adjacency,
+    /// The packet exceeds the MTU but may be cut.
+    oversize: bool,
+}
+
+impl Context<'_> {
+    /// Sends a packet of a connection on its way.
+    #[inline]
+    pub(super) fn forward<A: Address, P: PacketBuffer>(
+        &mut self,
+        connection: &Connection<A>,
+        direction: Direction,
+        packet: &mut P,
+        headers: &Headers,
+        spare: &mut impl Spare<P>,
+    ) -> Verdict {
+        let binding = connection.binding();
+        let virtual_address: IpAddr = binding.vip.address.into();
+        match (binding.forward, direction) {
+            (Forward::Dr, _) => {
+                let to = binding.destination.address.into();
+                let exit = match self.exit(packet, headers, to, Some(virtual_address)) {
+                    Ok(exit) => exit,
+                    Err(verdict) => return verdict,
+                };
+                self.send(packet, headers, &exit, spare)
+            }
+            (Forward::Nat, Direction::Input) => {
+                let to = binding.destination.address.into();
+                let exit = match self.exit(packet, headers, to, Some(virtual_address)) {
+                    Ok(exit) => exit,
+                    Err(verdict) => return verdict,
+                };
+                let to = binding.destination;
+                if let Err(reason) = rewrite::translate_destination(packet.data_mut(), headers, to)
+                {
+                    return Verdict::Drop(reason);
+                }
+                self.send(packet, headers, &exit, spare)
+            }
+            (Forward::Nat, Direction::Output) => {
+                let to = binding.client.address.into();
+                let exit = match self.exit(packet, headers, to, None) {
+                    Ok(exit) => exit,
+                    Err(verdict) => return verdict,
+                };
+                let vip = binding.vip;
+                if let Err(reason) = rewrite::translate_source(packet.data_mut(), headers, vip) {
+                    return Verdict::Drop(reason);
+                }
+                self.send(packet, headers, &exit, spare)
+            }
+            (Forward::Local, _) => self.to_stack(packet, headers),
+            (Forward::FullNat | Forward::Tunnel(_), _) => Verdict::Drop(DropReason::NotSupported),
+        }
+    }
+
+    /// Unicast that is neither ours nor a service's.
+    pub(super) fn transit<P: PacketBuffer>(
+        &mut self,
+        packet: &mut P,
+        headers: &Headers,
+        destination: IpAddr,
+        spare: &mut impl Spare<P>,
+    ) -> Verdict {
+        match self.services.transit {
+            Transit::Kernel => self.to_stack_as_transit(packet),
+            Transit::Drop => Verdict::Drop(DropReason::Transit),
+            Transit::Fast => {
+                // What needs Linux's judgement goes there.
+                if matches!(
+                    self.forwarding.resolve(destination, 0),
+                    Resolution::Local | Resolution::Elsewhere
+                ) {
+                    return self.to_stack_as_transit(packet);
+                }
+                let exit = match self.exit(packet, headers, destination, None) {
+                    Ok(exit) => exit,
+                    Err(verdict) => return verdict,
+                };
+                self.count(Event::TransitForwarded);
+                self.send(packet, headers, &exit, spare)
+            }
+        }
+    }
+
+    /// The way to `address`, if the packet may take it.
+    ///
+    /// `speaker` is who ICMP errors come from: the VIP towards clients; `None` = the address of
+    /// the port the packet came in on, as a router would.
+    #[inline]
+    fn exit<P: PacketBuffer>(
+        &mut self,
+        packet: &mut P,
+        headers: &Headers,
+        address: IpAddr,
+        speaker: Option<IpAddr>,
+    ) -> Result<Exit, Verdict> {
+        let hash = u32::from(headers.source_port) << 16 | u32::from(headers.destination_port);
+        let adjacency = match self.forwarding.resolve(address, hash) {
+            Resolution::Ready(adjacency) => adjacency,
+            Resolution::Unresolved(neighbour) if self.pass != Pass::Retry(Outcome::Failed) => {
+                return Err(Verdict::Wait(neighbour));
+            }
+            Resolution::Unresolved(neighbour) | Resolution::Failed(neighbour) => {
+                // It may be back: have the kernel look again, for the packets to come.
+                if self.state.ask.take(self.now) {
+                    let _ = self.state.asks.push(neighbour);
+                }
+                // The kernel has taken the hop off before it queued the packet.
+                if headers.ttl > 1 {
+                    rewrite::decrement_ttl(packet.data_mut(), headers);
+                }
+                let error = IcmpError::HostUnreachable;
+                return Err(self.answer(packet, headers, error, speaker, DropReason::NeighbourFailed));
+            }
+            Resolution::NoRoute | Resolution::Elsewhere => {
+                let error = IcmpError::HostUnreachable;
+                return Err(self.answer(packet, headers, error, speaker, DropReason::NoRoute));
+            }
+            Resolution::Blackhole => return Err(Verdict::Drop(DropReason::Blackhole)),
+            Resolution::Local => return Err(self.to_stack(packet, headers)),
+        };
+        if headers.ttl <= 1 {
+            let error = IcmpError::TimeExceeded;
+            return Err(self.answer(packet, headers, error, speaker, DropReason::TtlExpired));
+        }
+        let oversize = headers.ip_length() > usize::from(adjacency.mtu);
+        if oversize && !headers.may_be_fragmented() {
+            rewrite::decrement_ttl(packet.data_mut(), headers);
+            let error = IcmpError::FragmentationNeeded { mtu: adjacency.mtu };
+            return Err(self.answer(packet, headers, error, speaker, DropReason::TooBig));
+        }
+        Ok(Exit {
+            adjacency,
+            oversize,
+        })
+    }
+
+    /// Takes the hop off, addresses the frame, and cuts it if it must be.
+    #[inline]
+    fn send<P: PacketBuffer>(
+        &mut self,
+        packet: &mut P,
+        headers: &Headers,
+        exit: &Exit,
+        spare: &mut impl Spare<P>,
+    ) -> Verdict {
+        let Exit {
+            adjacency,
+            oversize,
+        } = exit;
+        rewrite::decrement_ttl(packet.data_mut(), headers);
+        rewrite::set_link(packet.data_mut(), adjacency.destination, adjacency.source);
+        if *oversize {
+            return self.send_fragments(packet, headers, *adjacency, spare);
+        }
+        Verdict::Tx(adjacency.port)
+    }
+
+    #[cold]
+    fn send_fragments<P: PacketBuffer>(
+        &mut self,
+        packet: &mut P,
+        headers: &Headers,
+        adjacency: Adjacency,
+        spare: &mut impl Spare<P>,
+    ) -> Verdict {
+        let port = adjacency.port;
+        let mut fragments = ArrayVec::<P, { fragment::MAX_FRAGMENTS }>::new();
+        let cut = fragment::fragment_ipv4(
+            packet,
+            headers,
+            adjacency.mtu,
+            || spare.allocate(),
+            |fragment| fragments.push(fragment),
+        );
+        match cut {
+            Ok(count) => {
+                let sent = self.state.counters.event(Event::FragmentsSent);
+                sent.add(count as u64);
+                for fragment in fragments {
+                    spare.send(port, fragment);
+                }
+                // The packet itself has become the first fragment.
+                Verdict::Tx(port)
+            }
+            Err(reason) => Verdict::Drop(reason.into()),
+        }
+    }
+}

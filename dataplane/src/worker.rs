@@ -1,0 +1,440 @@
+//! The worker: one pinned lcore that polls its queues and runs every packet to completion.
+//!
+//! `rx burst → pipeline → move packets by verdict → tx burst`, with the clock read once per burst.
+//! It never locks, allocates, logs or makes a system call per packet; what it cannot decide goes
+//! to the control core through rings, and everything it gives up is counted (DESIGN §2, §3).
+
+use crate::buffer::PacketBuffer;
+use crate::connection::Millis;
+use crate::counters::{Event, WorkerCounters};
+use crate::dpdk::{Burst, Consumer, Mbuf, Mempool, Producer, RxQueue, TxQueue, tsc};
+use crate::job::Job;
+use crate::pipeline::{BURST, Outcome, Pass, Pipeline, Spare, WaitingRoom};
+use crate::verdict::{DropReason, Neighbour, PortId, Verdict};
+use arrayvec::ArrayVec;
+use crossbeam_queue::ArrayQueue;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// What a worker does when its queues are empty.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Idle {
+    /// Spins: lowest latency, needs a CPU of its own.
+    Busy,
+    /// Sleeps a little: at most 20 µs while any connection is alive, 100 µs otherwise.
+    Adaptive,
+}
+
+/// Empty polls in a row before an adaptive worker sleeps.
+const PATIENCE: u32 = 64;
+const SLEEP_ALIVE: Duration = Duration::from_micros(20);
+const SLEEP_EMPTY: Duration = Duration::from_micros(100);
+/// How often the waiting room is looked at without news, in milliseconds.
+const WAITING_INTERVAL_MS: u64 = 50;
+
+/// A receive queue and the port it belongs to.
+#[derive(Debug)]
+pub struct Receive {
+    /// Sluice's port, not DPDK's.
+    pub port: PortId,
+    /// The queue.
+    pub queue: RxQueue,
+}
+
+/// A transmit queue and the port it belongs to.
+#[derive(Debug)]
+pub struct Transmit {
+    /// Sluice's port, not DPDK's.
+    pub port: PortId,
+    /// The queue.
+    pub queue: TxQueue,
+}
+
+/// What a worker is made of.
+#[derive(Debug)]
+pub struct Worker {
+    /// Its pipeline.
+    pub pipeline: Pipeline,
+    /// Its receive queues.
+    pub receive: Vec<Receive>,
+    /// Its transmit queues; of several for one port the first is used.
+    pub transmit: Vec<Transmit>,
+    /// Where packets of its own making come from.
+    pub mempool: &'static Mempool,
+    /// To the slow path, one ring per class in the order of
+    /// [`PuntClass::ALL`](crate::verdict::PuntClass::ALL).
+    pub punt: Vec<Producer>,
+    /// From the Linux stack; `None` for all workers but one.
+    pub inject: Option<Consumer>,
+    /// Jobs from control.
+    pub jobs: Arc<ArrayQueue<Arc<Job>>>,
+    /// Neighbours control should have resolved.
+    pub asks: Arc<ArrayQueue<Neighbour>>,
+    /// What to do without packets.
+    pub idle: Idle,
+    /// TSC ticks per second.
+    pub tsc_hz: u64,
+    /// Set to end [`Worker::run`].
+    pub stop: Arc<AtomicBool>,
+    /// Counters shared with control.
+    pub counters: Arc<crossbeam_utils::CachePadded<WorkerCounters>>,
+}
+
+impl Worker {
+    /// Polls until `stop` is set. Then every packet in hand is freed and the queues are dropped,
+    /// so that their ports can be stopped.
+    pub fn run(self) {
+        let Self {
+            mut pipeline,
+            mut receive,
+            transmit,
+            mempool,
+            mut punt,
+            mut inject,
+            jobs,
+            asks,
+            idle,
+            tsc_hz,
+            stop,
+            counters,
+        } = self;
+        let clock = Clock::new(tsc_hz);
+        let mut outbox = Outbox::new(transmit, mempool, Arc::clone(&counters));
+        let mut desk = Desk {
+            burst: Burst::new(),
+            verdicts: [Verdict::Drop(DropReason::Frame); BURST],
+            doomed: Burst::new(),
+            waiting: WaitingRoom::default(),
+        };
+        let mut empty_polls = 0;
+        let mut next_look = Millis(0);
+        if idle == Idle::Adaptive {
+            precise_sleep();
+        }
+        while !stop.load(Ordering::Relaxed) {
+            counters.heartbeat.add(1);
+            let news = pipeline.refresh();
+            let now = clock.now();
+            let mut work = 0;
+            for Receive { port, queue } in &mut receive {
+                let received = queue.rx(&mut desk.burst);
+                if received == 0 {
+                    continue;
+                }
+                work += received;
+                desk.receive(*port, &counters);
+                desk.run(&mut pipeline, &mut outbox, &mut punt, &asks, now, Pass::First);
+            }
+            if let Some(inject) = &mut inject {
+                work += desk.inject(inject, &mut outbox);
+            }
+            if !desk.waiting.is_empty() && (news || now >= next_look) {
+                next_look = Millis(now.0 + WAITING_INTERVAL_MS);
+                desk.retry(&mut pipeline, &mut outbox, &mut punt, &asks, now);
+            }
+            outbox.flush_all();
+            counters.waiting.set(desk.waiting.len() as u64);
+            pipeline.maintain(now);
+            if pipeline.is_idle()
+                && let Some(job) = jobs.pop()
+            {
+                pipeline.start(job);
+            }
+            pipeline.work(now);
+
+            if work > 0 {
+                counters.event(Event::BusyPolls).add(1);
+                empty_polls = 0;
+                continue;
+            }
+            counters.event(Event::EmptyPolls).add(1);
+            match idle {
+                Idle::Busy => std::hint::spin_loop(),
+                Idle::Adaptive if empty_polls < PATIENCE || !pipeline.is_idle() => empty_polls += 1,
+                Idle::Adaptive => {
+                    counters.event(Event::Sleeps).add(1);
+                    std::thread::sleep(match pipeline.connections() {
+                        0 => SLEEP_EMPTY,
+                        _ => SLEEP_ALIVE,
+                    });
+                }
+            }
+        }
+        outbox.flush_all();
+        desk.waiting.clear();
+        while let Some(job) = jobs.pop() {
+            job.finish();
+        }
+        pipeline.abandon();
+    }
+}
+
+/// What lies on the worker's desk: the burst in hand and the packets put aside.
+struct Desk {
+    burst: Burst<BURST>,
+    verdicts: [Verdict; BURST],
+    doomed: Burst<BURST>,
+    waiting: WaitingRoom<Mbuf>,
+}
+
+impl Desk {
+    /// Stamps and counts a burst fresh from `port`.
+    fn receive(&mut self, port: PortId, counters: &WorkerCounters) {
+        let mut bytes = 0;
+        for packet in self.burst.as_mut_slice() {
+            bytes += packet.len() as u64;
+            packet.set_port(u16::from(port.0));
+        }
+        counters.event(Event::RxPackets).add(self.burst.len() as u64);
+        counters.event(Event::RxBytes).add(bytes);
+    }
+
+    /// Runs the burst through the pipeline and moves each packet where its verdict says.
+    fn run(
+        &mut self,
+        pipeline: &mut Pipeline,
+        outbox: &mut Outbox,
+        punt: &mut [Producer],
+        asks: &ArrayQueue<Neighbour>,
+        now: Millis,
+        pass: Pass,
+    ) {
+        let packets = self.burst.len();
+        pipeline.process(
+            self.burst.as_mut_slice(),
+            &mut self.verdicts[..packets],
+            now,
+            pass,
+            outbox,
+        );
+        let counters = pipeline.counters();
+        for (packet, verdict) in self.burst.drain().zip(self.verdicts) {
+            match verdict {
+                Verdict::Tx(port) => outbox.transmit(port, packet),
+                Verdict::Punt(class) => {
+                    if let Err(packet) = punt[class as usize].push(packet) {
+                        counters.dropped(DropReason::PuntFull).add(1);
+                        drop(self.doomed.push(packet));
+                    }
+                }
+                Verdict::Wait(neighbour) => {
+                    match self.waiting.enter(packet, neighbour, now) {
+                        Ok(ask) => {
+                            counters.event(Event::Waited).add(1);
+                            if ask {
+                                // A full queue means many questions are under way; this one is
+                                // repeated while the packet waits.
+                                let _ = asks.push(neighbour);
+                            }
+                        }
+                        Err(packet) => {
+                            counters.dropped(DropReason::WaitFull).add(1);
+                            drop(self.doomed.push(packet));
+                        }
+                    }
+                }
+                Verdict::Redirect(_) => {
+                    counters.dropped(DropReason::RedirectFull).add(1);
+                    drop(self.doomed.push(packet));
+                }
+                Verdict::Drop(_) => drop(self.doomed.push(packet)),
+            }
+        }
+        self.doomed.clear();
+        outbox.send_late();
+    }
+
+    /// Sends what the Linux stack wants sent; returns how many packets.
+    fn inject(&mut self, inject: &mut Consumer, outbox: &mut Outbox) -> usize {
+        let packets = inject.dequeue_burst(&mut self.burst);
+        if packets > 0 {
+            outbox.counters.event(Event::Injected).add(packets as u64);
+            for packet in self.burst.drain() {
+                let port = PortId(packet.port() as u8);
+                outbox.transmit(port, packet);
+            }
+        }
+        packets
+    }
+
+    /// Runs the packets whose wait is over.
+    fn retry(
+        &mut self,
+        pipeline: &mut Pipeline,
+        outbox: &mut Outbox,
+        punt: &mut [Producer],
+        asks: &ArrayQueue<Neighbour>,
+        now: Millis,
+    ) {
+        loop {
+            let mut ready = ArrayVec::<(Mbuf, Outcome), BURST>::new();
+            self.waiting.leave(
+                pipeline.forwarding(),
+                now,
+                BURST,
+                |packet, outcome| ready.push((packet, outcome)),
+                |neighbour| {
+                    // A full queue: asked again later.
+                    let _ = asks.push(neighbour);
+                },
+            );
+            let round = ready.len();
+            for (packet, outcome) in ready {
+                if outcome == Outcome::Resolved {
+                    pipeline.counters().event(Event::WaitResolved).add(1);
+                }
+                // Cannot be full: the burst was just drained.
+                drop(self.burst.push(packet));
+                self.run(pipeline, outbox, punt, asks, now, Pass::Retry(outcome));
+            }
+            if round < BURST {
+                return;
+            }
+        }
+    }
+}
+
+/// Packets on their way out, a burst per port.
+struct Outbox {
+    queues: Vec<Transmit>,
+    /// By [`PortId`]: the index in `queues`, and the burst being filled.
+    ports: Vec<(Option<usize>, Burst<BURST>)>,
+    /// Fragments made while a burst was processed; they follow it.
+    late: Vec<(PortId, Mbuf)>,
+    mempool: &'static Mempool,
+    counters: Arc<crossbeam_utils::CachePadded<WorkerCounters>>,
+}
+
+/// Fragments of one burst that may wait to follow it.
+const LATE: usize = BURST * 64;
+
+impl Outbox {
+    fn new(
+        transmit: Vec<Transmit>,
+        mempool: &'static Mempool,
+        counters: Arc<crossbeam_utils::CachePadded<WorkerCounters>>,
+    ) -> Self {
+        let ports = transmit
+            .iter()
+            .map(|transmit| usize::from(transmit.port.0) + 1)
+            .max()
+            .unwrap_or(0);
+        let ports = (0..ports)
+            .map(|port| {
+                let queue = transmit.iter().position(|t| usize::from(t.port.0) == port);
+                (queue, Burst::new())
+            })
+            .collect();
+        Self {
+            queues: transmit,
+            ports,
+            late: Vec::with_capacity(LATE),
+            mempool,
+            counters,
+        }
+    }
+
+    fn send_late(&mut self) {
+        let mut late = std::mem::take(&mut self.late);
+        for (port, packet) in late.drain(..) {
+            self.transmit(port, packet);
+        }
+        self.late = late;
+    }
+
+    /// Puts a packet into the burst of its port.
+    fn transmit(&mut self, port: PortId, packet: Mbuf) {
+        let index = usize::from(port.0);
+        match self.ports.get_mut(index) {
+            Some((Some(_), burst)) => {
+                // Never full here: a full burst is flushed at once, and what is refused is dropped.
+                drop(burst.push(packet));
+                if burst.is_full() {
+                    self.flush(index);
+                }
+            }
+            Some((None, _)) | None => {
+                self.counters.dropped(DropReason::PortDown).add(1);
+                drop(packet);
+            }
+        }
+    }
+
+    fn flush_all(&mut self) {
+        for port in 0..self.ports.len() {
+            self.flush(port);
+        }
+    }
+
+    /// Gives a burst to the device: again while it takes some, then the rest is dropped and
+    /// counted.
+    fn flush(&mut self, port: usize) {
+        let Some((Some(queue), burst)) = self.ports.get_mut(port) else {
+            return;
+        };
+        if burst.is_empty() {
+            return;
+        }
+        let packets = burst.len();
+        let bytes: u64 = burst.as_slice().iter().map(|p| p.len() as u64).sum();
+        while !burst.is_empty() && self.queues[*queue].queue.tx(burst) > 0 {}
+        let refused = burst.len();
+        let refused_bytes: u64 = burst.as_slice().iter().map(|p| p.len() as u64).sum();
+        let counters = &self.counters;
+        if refused > 0 {
+            counters.dropped(DropReason::TxFull).add(refused as u64);
+            burst.clear();
+        }
+        counters
+            .event(Event::TxPackets)
+            .add((packets - refused) as u64);
+        counters.event(Event::TxBytes).add(bytes - refused_bytes);
+    }
+}
+
+impl Spare<Mbuf> for Outbox {
+    fn allocate(&mut self) -> Option<Mbuf> {
+        self.mempool.alloc()
+    }
+
+    fn send(&mut self, port: PortId, packet: Mbuf) {
+        if self.late.len() < LATE {
+            self.late.push((port, packet));
+        } else {
+            self.counters.dropped(DropReason::NoBuffer).add(1);
+        }
+    }
+}
+
+/// Milliseconds since the worker started, from the TSC.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: u64,
+    /// Milliseconds per tick, as a 64-bit fraction.
+    scale: u64,
+}
+
+impl Clock {
+    /// A clock that starts now.
+    pub fn new(tsc_hz: u64) -> Self {
+        Self {
+            start: tsc(),
+            scale: ((1000_u128 << 64) / u128::from(tsc_hz.max(1001))) as u64,
+        }
+    }
+
+    /// Milliseconds since the start.
+    #[inline]
+    pub fn now(&self) -> Millis {
+        let ticks = tsc().wrapping_sub(self.start);
+        Millis(((u128::from(ticks) * u128::from(self.scale)) >> 64) as u64)
+    }
+}
+
+/// Lets short sleeps be short: the kernel's default slack of 50 µs would double them.
+fn precise_sleep() {
+    if let Err(error) = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1)) {
+        log::warn!("cannot set the timer slack, idle latency will be higher: {error}");
+    }
+}
