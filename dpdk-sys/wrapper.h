@@ -1,5 +1,4 @@
 /* What dpdk-sys binds: DPDK's headers and one-line helpers for what is a macro in C. No logic. */
-#include <rte_bus.h>
 #include <rte_dev.h>
 #include <rte_eal.h>
 #include <rte_errno.h>

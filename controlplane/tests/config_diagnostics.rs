@@ -281,10 +281,12 @@ fn services_and_real_servers_must_fit_together() {
             "t.ini:29: [real_server web]: `web` names no service; expected [real_server SERVICE/NAME]",
             "warning: t.ini:7: [real_server web/a] address: port 8080 is not used: dr forwards to the service's port; \
              expected no port, or forward = nat",
+            "warning: t.ini:13: [real_server web/d] address: `2001:db8::1` is in no subnet of a port, and dr reaches only servers on the same network; expected a server there, or forward = nat",
             "warning: t.ini:24: [virtual_server dup]: the service has no real servers: every client is refused; expected \
              [real_server SERVICE/NAME] sections",
             "warning: t.ini:26: [virtual_server any]: the service has no real servers: every client is refused; expected \
              [real_server SERVICE/NAME] sections",
+            "warning: t.ini:27: [virtual_server any] addresses: `10.0.1.51` is in no subnet of a port, so nothing puts it on this box and it is not served until somebody does; expected an address in a port's subnet, or serve = always",
             "warning: t.ini:28: [virtual_server none]: the service has no real servers: every client is refused; \
              expected [real_server SERVICE/NAME] sections",
         ],
@@ -392,14 +394,18 @@ fn surprises_are_warnings() {
              may refuse it; expected a neighbour's address",
             "warning: t.ini:10: [port p2] addresses: kernel_interface is none, so there is nothing to put this on; \
              expected a kernel interface, or the key left out",
+            "warning: t.ini:12: [virtual_server web] addresses: `10.0.0.50` is in no subnet of a port, so nothing puts it on this box and it is not served until somebody does; expected an address in a port's subnet, or serve = always",
             "warning: t.ini:13: [virtual_server web] scheduler: rr takes no account of weights above 0, and [real_server \
              web/a] has one at t.ini:17; expected wrr",
             "warning: t.ini:14: [virtual_server web] on_real_removed: [ipvs] expire_nodest_conn at t.ini:2 wins over \
              this; expected only one of the two",
             "warning: t.ini:16: [real_server web/a] address: port 81 is not used: dr forwards to the service's port; \
              expected no port, or forward = nat",
+            "warning: t.ini:16: [real_server web/a] address: `10.0.0.11` is in no subnet of a port, and dr reaches only servers on the same network; expected a server there, or forward = nat",
             "warning: t.ini:18: [virtual_server idle]: all its real servers have weight 0: every new client is refused; \
              expected a weight above 0",
+            "warning: t.ini:19: [virtual_server idle] addresses: `10.0.0.51` is in no subnet of a port, so nothing puts it on this box and it is not served until somebody does; expected an address in a port's subnet, or serve = always",
+            "warning: t.ini:21: [real_server idle/a] address: `10.0.0.11` is in no subnet of a port, and dr reaches only servers on the same network; expected a server there, or forward = nat",
         ],
     );
 }

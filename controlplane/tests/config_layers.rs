@@ -83,8 +83,8 @@ fn the_model_has_what_the_file_says_and_defaults_for_the_rest() {
     assert_eq!(config.global.connections, 1_000_000);
     assert_eq!(config.global.worker_cores, None);
     assert_eq!(config.global.http_listen, None);
-    assert_eq!(config.timeouts.tcp_established, Duration::from_secs(900));
-    assert_eq!(config.timeouts.tcp_syn_recv, Duration::from_secs(60));
+    assert_eq!(config.timeouts.tcp_established, Duration::from_mins(15));
+    assert_eq!(config.timeouts.tcp_syn_recv, Duration::from_mins(1));
     assert_eq!(config.ipvs.conn_reuse_mode, 1);
     assert_eq!(config.ipvs.expire_nodest_conn, None);
     assert!(config.ipvs.pmtu_disc);

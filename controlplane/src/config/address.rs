@@ -53,7 +53,7 @@ pub(crate) fn services(item: &str) -> Parsed<Vec<SocketAddr>> {
         let (inside, port) = rest.split_once(']').ok_or(None)?;
         (
             inside,
-            port.strip_prefix(':').ok_or_else(|| no_port(item))?,
+            port.strip_prefix(':').ok_or_else(|| Some(no_port(item)))?,
             true,
         )
     } else {
@@ -62,7 +62,7 @@ pub(crate) fn services(item: &str) -> Parsed<Vec<SocketAddr>> {
                 "`{item}` is an IPv6 address without brackets; expected [{item}]:PORT"
             )));
         }
-        let (hosts, port) = item.rsplit_once(':').ok_or_else(|| no_port(item))?;
+        let (hosts, port) = item.rsplit_once(':').ok_or_else(|| Some(no_port(item)))?;
         (hosts, port, false)
     };
     let port = self::port(port).ok_or_else(|| {
@@ -93,10 +93,8 @@ pub(crate) fn services(item: &str) -> Parsed<Vec<SocketAddr>> {
         .collect())
 }
 
-fn no_port(item: &str) -> Option<String> {
-    Some(format!(
-        "`{item}` has no port; expected ADDRESS:PORT, port 0 for any, IPv6 in brackets"
-    ))
+fn no_port(item: &str) -> String {
+    format!("`{item}` has no port; expected ADDRESS:PORT, port 0 for any, IPv6 in brackets")
 }
 
 /// All addresses of the network, the first and last included: a service may use each of them.

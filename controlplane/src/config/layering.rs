@@ -38,6 +38,7 @@ pub(crate) fn effective(
     for found in overrides() {
         origins.insert(found.origin.to_string(), found.origin.clone());
     }
+    let default_origin = Origin::Default.to_string();
     let mut sections = Vec::with_capacity(known.len());
     for section in known {
         let mut names: Vec<(&'static Key, String)> = Vec::new();
@@ -65,16 +66,15 @@ pub(crate) fn effective(
         }
         let settings = names.into_iter().filter_map(|(key, name)| {
             let (text, origin) = merged.get(section.kind.name, &section.name, &name)?;
-            let line = section.lines.iter().find(|line| line.name == name);
-            let (text, origin) = match line {
-                // The tree knows the line of every item.
-                Some(line) if line.origin.to_string() == origin => {
-                    (line.text.clone(), line.origin.clone())
-                }
-                _ => {
-                    let origin = origins.get(origin).cloned().unwrap_or(Origin::Default);
-                    (Text::inline(text), origin)
-                }
+            let (text, origin) = if let Some(origin) = origins.get(origin) {
+                (Text::inline(text), origin.clone())
+            } else if origin == default_origin {
+                (Text::inline(text), Origin::Default)
+            } else {
+                // The tree knows the line of every item. Where keys are repeated, which has been reported, the crate
+                // may have another one than the tree.
+                let line = section.lines.iter().find(|line| line.name == name)?;
+                (line.text.clone(), line.origin.clone())
             };
             let value = key.value.parse(&text).ok();
             Some(Setting {

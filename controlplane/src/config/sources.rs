@@ -93,7 +93,7 @@ impl Reader<'_> {
             Err(error) => {
                 let good = error.utf8_error().valid_up_to();
                 let before = &error.as_bytes()[..good];
-                let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+                let line = before.split(|byte| *byte == b'\n').count();
                 let origin = Origin::file(path, u32::try_from(line).unwrap_or(u32::MAX));
                 let byte = error.as_bytes().get(good).copied().unwrap_or_default();
                 let message =

@@ -262,6 +262,9 @@ fn warn_swallowed(kind: &Kind, title: &str, entry: &Entry, origin: &Origin, repo
 
 /// The message about a key the section does not have.
 pub(crate) fn unknown_key(kind: &Kind, name: &str) -> String {
+    if name == "include" || name.starts_with("include_") {
+        return "stands in a section; expected it before the first section of the file".to_owned();
+    }
     if let Some(ours) = kind.familiar(name) {
         return format!("unknown key; did you mean `{ours}`?");
     }

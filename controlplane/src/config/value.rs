@@ -2,6 +2,7 @@
 //!
 //! Invariant: [`Type::parse`] is total. Every text gives a value or a description of what is wrong with it.
 
+use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -155,7 +156,7 @@ impl Type {
         if let Self::Choice(words) | Self::Choices(words) = self
             && let Some(near) = nearest(text, words.iter().copied())
         {
-            message.push_str(&format!("; did you mean `{near}`?"));
+            let _ = write!(message, "; did you mean `{near}`?");
         }
         message
     }
@@ -183,6 +184,7 @@ impl Type {
                 .then(|| Value::Text(text.to_owned())),
             Self::LogFilter => return log_filter(text).map(|()| Value::Text(text.to_owned())),
             Self::InterfaceOrNone if text == "none" => Some(Value::Word("none")),
+            Self::InterfaceOrNone if text == "lo" => None,
             Self::Interface | Self::InterfaceOrNone => {
                 is_interface(text).then(|| Value::Text(text.to_owned()))
             }
@@ -598,7 +600,7 @@ fn log_filter(text: &str) -> Result<(), Option<String>> {
 /// What Linux accepts as an interface name.
 pub(crate) fn is_interface(text: &str) -> bool {
     (1..=15).contains(&text.len())
-        && !matches!(text, "." | ".." | "all" | "default" | "lo")
+        && !matches!(text, "." | ".." | "all" | "default")
         && text
             .bytes()
             .all(|b| b.is_ascii_graphic() && !matches!(b, b'/' | b':' | b'%' | b'"' | b','))

@@ -7,6 +7,7 @@
 //! allocates, when tombstones have used up its growth). Sized for three quarters full.
 
 use super::lists::NIL;
+use super::prefetch::prefetch;
 
 /// Keys are hashes; values are slots below 2^31 with the mark of the reply key in the top bit.
 #[derive(Debug)]
@@ -43,10 +44,10 @@ impl Index {
         Some(Reference::unpack(bucket.slots[way]))
     }
 
-    /// Touches the bucket of `hash`.
+    /// Asks for the bucket of `hash`.
     #[inline]
-    pub(super) fn touch(&self, hash: u64) {
-        std::hint::black_box(self.buckets[self.home(hash)].passed);
+    pub(super) fn prefetch(&self, hash: u64) {
+        prefetch(&self.buckets[self.home(hash)]);
     }
 
     /// The first value under `hash` for which `is_it` holds.

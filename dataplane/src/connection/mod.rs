@@ -15,6 +15,7 @@ mod eviction;
 mod hash;
 mod index;
 mod lists;
+mod prefetch;
 mod sctp;
 mod state;
 mod table;

@@ -11,6 +11,7 @@ use super::eviction::{Class, Evicted, Eviction, IDLE};
 use super::hash::TupleHasher;
 use super::index::{Index, Reference};
 use super::lists::Lists;
+use super::prefetch::prefetch;
 use super::state::{Direction, Signal};
 use super::tcp::TcpTable;
 use super::time::Millis;
@@ -96,19 +97,14 @@ impl<A: Address> Table<A> {
     /// First stage of a burst's lookups: asks for the bucket.
     #[inline]
     pub fn prefetch(&self, hash: u64) {
-        self.index.touch(hash);
+        self.index.prefetch(hash);
     }
 
     /// Second stage: asks for the entry that is probably meant.
     #[inline]
     pub fn prefetch_entry(&self, hash: u64) {
         if let Some(candidate) = self.index.first_candidate(hash) {
-            std::hint::black_box(
-                self.lines[candidate.slot as usize]
-                    .0
-                    .as_ref()
-                    .map(Connection::timeout),
-            );
+            prefetch(&self.lines[candidate.slot as usize]);
         }
     }
 

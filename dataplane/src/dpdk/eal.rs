@@ -6,10 +6,12 @@
 //!   that a runtime built later still sees all CPUs.
 //! - Memory is unmapped ([`Eal::cleanup`]) only when no [`Lease`] is left and every pool is full.
 
-use std::ffi::{CStr, CString, NulError};
-use std::os::raw::c_char;
+use std::ffi::{CStr, CString, NulError, OsStr, c_char};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::{fs, io};
 
 use super::error::Errno;
 use super::mempool::Mempool;
@@ -149,6 +151,13 @@ impl Eal {
             .into_owned()
     }
 
+    /// Where DPDK keeps its sockets and, unless told not to, its shared files for this `--file-prefix`.
+    pub fn runtime_directory(&self) -> PathBuf {
+        // SAFETY: returns a static NUL-terminated string, written once by the initialisation.
+        let path = unsafe { CStr::from_ptr(dpdk_sys::rte_eal_get_runtime_dir()) };
+        PathBuf::from(OsStr::from_bytes(path.to_bytes()))
+    }
+
     /// The worker lcores: all but the main one, in ascending order.
     pub fn lcores(&self) -> Vec<LcoreId> {
         // SAFETY: EAL is initialised; the functions read its table, which never changes afterwards.
@@ -177,8 +186,11 @@ impl Eal {
             .sum()
     }
 
-    /// Shuts DPDK down and unmaps its memory. Ports must be closed, rings dropped, lcores joined and every mbuf be back in
-    /// its pool: otherwise nothing happens and the error says what is left.
+    /// Shuts DPDK down, unmaps its memory and removes its runtime directory. Ports must be closed, rings dropped, lcores
+    /// joined and every mbuf be back in its pool: otherwise nothing happens and the error says what is left.
+    ///
+    /// DPDK 22.11's `net_af_xdp` keeps the buffers of its fill ring for ever, closed or not: after it, this always refuses,
+    /// and the process just exits. The next start clears the directory then.
     ///
     /// DPDK cannot be initialised again in this process. Pools are empty for ever afterwards.
     pub fn cleanup(&self) -> Result<(), EalError> {
@@ -194,9 +206,17 @@ impl Eal {
             Err(SHUT_DOWN) => return Err(EalError::ShutDown),
             Err(leases) => return Err(EalError::InUse { leases, mbufs }),
         }
+        let runtime = self.runtime_directory();
         // SAFETY: no lease is left and none can be taken any more, no mbuf is out, and pools look at `is_shut_down` before
         // they touch their memory.
         Errno::check(unsafe { dpdk_sys::rte_eal_cleanup() }).map_err(EalError::Cleanup)?;
+        // DPDK leaves its directory behind, for nobody.
+        match fs::remove_dir_all(&runtime) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                log::warn!("cannot remove {}: {e}", runtime.display());
+            }
+            _ => {}
+        }
         Ok(())
     }
 
@@ -237,7 +257,7 @@ impl Lease {
         }
         LEASES
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| {
-                (n != SHUT_DOWN).then_some(n + 1)
+                (n != SHUT_DOWN).then(|| n + 1)
             })
             .map_or(Err(EalError::ShutDown), |_| Ok(Self(())))
     }

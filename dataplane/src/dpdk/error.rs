@@ -8,8 +8,6 @@ use std::fmt;
 pub struct Errno(i32);
 
 impl Errno {
-    /// File or device exists.
-    pub const EXIST: Self = Self(17);
     /// Device or resource busy.
     pub const BUSY: Self = Self(16);
     /// Not supported.

@@ -11,8 +11,8 @@ use std::ffi::{CStr, CString};
 use std::marker::PhantomData;
 use std::mem;
 use std::ptr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use dpdk_sys::{rte_eth_conf, rte_eth_dev_info, rte_eth_rx_mq_mode};
 
@@ -146,7 +146,10 @@ pub enum PortError {
     )]
     NotFound(String),
     /// The device cannot be brought up.
-    #[error("DPDK cannot attach `{device}`: {errno}")]
+    #[error(
+        "DPDK cannot attach `{device}`: {errno}. Its log says more; a NIC must be given by its PCI address and be bound \
+         to vfio-pci, a virtual device by a driver DPDK has"
+    )]
     Attach {
         /// The device arguments.
         device: String,
@@ -206,6 +209,7 @@ impl Port<Stopped> {
         let not_found = || PortError::NotFound(name.to_owned());
         let c_name = CString::new(name).map_err(|_| not_found())?;
         let mut id = 0;
+        let _guard = DEVICES.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: EAL is up while the lease is held; the name is only read.
         let code = unsafe { dpdk_sys::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &raw mut id) };
         Errno::check(code).map_err(|_| not_found())?;
@@ -227,12 +231,14 @@ impl Port<Stopped> {
         }
         let _lease = eal::Lease::take()?;
         let c_device = CString::new(device).map_err(|_| PortError::NotFound(device.to_owned()))?;
-        // SAFETY: EAL is up while the lease is held; the string is copied.
-        Errno::check(unsafe { dpdk_sys::rte_dev_probe(c_device.as_ptr()) }).map_err(|errno| {
-            PortError::Attach {
-                device: device.to_owned(),
-                errno,
-            }
+        let code = {
+            let _guard = DEVICES.lock().unwrap_or_else(PoisonError::into_inner);
+            // SAFETY: EAL is up while the lease is held; the string is copied.
+            unsafe { dpdk_sys::rte_dev_probe(c_device.as_ptr()) }
+        };
+        Errno::check(code).map_err(|errno| PortError::Attach {
+            device: device.to_owned(),
+            errno,
         })?;
         Self::by_name(name)
     }
@@ -297,12 +303,12 @@ impl Port<Stopped> {
             name: self.name,
             state: PhantomData,
         };
-        port.set_promiscuous(config.promiscuous)?;
-        // VRRP, neighbour discovery and routing protocols are multicast; the worker sorts them.
-        // SAFETY: a started port.
-        port.optional_step("accepting multicast", unsafe {
-            dpdk_sys::rte_eth_allmulticast_enable(id)
-        })?;
+        if let Err(error) = port.set_filters(config.promiscuous) {
+            // A started device without a handle could be neither stopped nor started.
+            // SAFETY: a started port whose queues were not handed out.
+            unsafe { dpdk_sys::rte_eth_dev_stop(id) };
+            return Err(error);
+        }
         let queues = (0..rx_queues.max(tx_queues))
             .map(|queue| QueuePair {
                 rx: (queue < rx_queues).then(|| RxQueue::new(Arc::clone(&port.claim), queue)),
@@ -312,10 +318,14 @@ impl Port<Stopped> {
         Ok((port, queues))
     }
 
-    /// Closes the device: its buffers go back to their pool, its name is free.
+    /// Closes the device and detaches it: its buffers go back to their pool, its name is free, and it can be opened again.
     pub fn close(self) -> Result<(), PortError> {
+        let device = self.raw_info()?.device;
+        let _guard = DEVICES.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: a stopped port without queues, and this is its only handle.
-        self.step("closing", unsafe { dpdk_sys::rte_eth_dev_close(self.id()) })
+        self.step("closing", unsafe { dpdk_sys::rte_eth_dev_close(self.id()) })?;
+        // SAFETY: the device outlives its port; nobody else detaches, as the list is locked.
+        self.step("detaching", unsafe { dpdk_sys::rte_dev_remove(device) })
     }
 
     fn configure(
@@ -440,6 +450,14 @@ impl Port<Started> {
         self.optional_step("setting promiscuous mode", code)
     }
 
+    fn set_filters(&mut self, promiscuous: bool) -> Result<(), PortError> {
+        self.set_promiscuous(promiscuous)?;
+        // VRRP, neighbour discovery and routing protocols are multicast; the worker sorts them.
+        // SAFETY: a started port.
+        let code = unsafe { dpdk_sys::rte_eth_allmulticast_enable(self.id()) };
+        self.optional_step("accepting multicast", code)
+    }
+
     /// Changes the MTU in bytes. Some drivers refuse while the port is started.
     pub fn set_mtu(&mut self, mtu: u16) -> Result<(), PortError> {
         self.check_mtu(mtu, &self.raw_info()?)?;
@@ -560,6 +578,9 @@ const ETHERNET_OVERHEAD: u32 = dpdk_sys::RTE_ETHER_HDR_LEN + dpdk_sys::RTE_ETHER
 
 /// The same with two VLAN tags.
 const LINK_OVERHEAD: u32 = ETHERNET_OVERHEAD + 8;
+
+/// Held while the list of devices is searched or changed: DPDK does not lock it.
+static DEVICES: Mutex<()> = Mutex::new(());
 
 static CLAIMED: [AtomicBool; dpdk_sys::RTE_MAX_ETHPORTS as usize] =
     [const { AtomicBool::new(false) }; dpdk_sys::RTE_MAX_ETHPORTS as usize];

@@ -7,11 +7,12 @@ use super::super::address::InterfaceAddress;
 use super::super::diagnostic::nearest;
 use super::super::effective::{EffectiveTable, Section};
 use super::super::report::Report;
-use super::super::words::{Family, Forward, Protocol, Scheduler};
+use super::super::words::{Family, Forward, Protocol, Scheduler, Serve};
 use super::At;
 
 pub(super) fn check(table: &EffectiveTable, report: &mut Report) {
-    let own = own_addresses(table);
+    let subnets = subnets(table);
+    let own: Vec<IpAddr> = subnets.iter().map(|address| address.net.addr()).collect();
     let reals = table.real_servers();
     for service in table.of("virtual_server") {
         identity(service, report);
@@ -23,6 +24,9 @@ pub(super) fn check(table: &EffectiveTable, report: &mut Report) {
         quorum(service, reals, report);
         ignored(service, reals, table, report);
         real_servers(service, reals, &own, report);
+        if !subnets.is_empty() {
+            off_link(service, reals, &subnets, report);
+        }
     }
     duplicate_services(table, report);
     for real in table.of("real_server") {
@@ -31,14 +35,12 @@ pub(super) fn check(table: &EffectiveTable, report: &mut Report) {
     marks(table, report);
 }
 
-fn own_addresses(table: &EffectiveTable) -> Vec<IpAddr> {
+/// The addresses of the ports and VLANs.
+fn subnets(table: &EffectiveTable) -> Vec<InterfaceAddress> {
     let sections = table.of("port").chain(table.of("vlan"));
     let addresses =
         sections.filter_map(|section| section.get::<Vec<InterfaceAddress>>("addresses"));
-    addresses
-        .flatten()
-        .map(|address| address.net.addr())
-        .collect()
+    addresses.flatten().collect()
 }
 
 fn identity(service: &Section, report: &mut Report) {
@@ -128,7 +130,7 @@ fn persistence(service: &Section, report: &mut Report) {
         let dotted = service
             .setting("persistence_netmask")
             .is_some_and(|setting| setting.text.joined().contains('.'));
-        if addresses.iter().any(|address| address.is_ipv6()) && dotted {
+        if addresses.iter().any(SocketAddr::is_ipv6) && dotted {
             at.error(
                 report,
                 "persistence_netmask",
@@ -136,7 +138,7 @@ fn persistence(service: &Section, report: &mut Report) {
                 to 128"
                     .to_owned(),
             );
-        } else if addresses.iter().any(|address| address.is_ipv4()) && !dotted {
+        } else if addresses.iter().any(SocketAddr::is_ipv4) && !dotted {
             let message =
                 format!("`{bits}` is an IPv6 prefix length; expected a mask such as 255.255.255.0");
             at.error(report, "persistence_netmask", message);
@@ -155,17 +157,12 @@ fn persistence(service: &Section, report: &mut Report) {
 fn quorum(service: &Section, reals: &[&Section], report: &mut Report) {
     let at = At::new(service);
     let quorum = service.get::<u32>("quorum").unwrap_or(1);
-    if let Some(hysteresis) = service
-        .get::<u32>("hysteresis")
-        .filter(|hysteresis| *hysteresis >= quorum.max(1))
+    if let Some(hysteresis) = service.get::<u32>("hysteresis")
+        && hysteresis > 0
+        && hysteresis >= quorum
     {
-        if hysteresis > 0 {
-            at.error(
-                report,
-                "hysteresis",
-                format!("{hysteresis} is not below the quorum of {quorum}; expected less"),
-            );
-        }
+        let message = format!("{hysteresis} is not below the quorum of {quorum}; expected less");
+        at.error(report, "hysteresis", message);
     }
     let total: u64 = reals
         .iter()
@@ -232,24 +229,56 @@ fn ignored(service: &Section, reals: &[&Section], table: &EffectiveTable, report
     }
 }
 
+/// Addresses that belong to no network of the box. Without any address in the file somebody else puts them there.
+fn off_link(
+    service: &Section,
+    reals: &[&Section],
+    subnets: &[InterfaceAddress],
+    report: &mut Report,
+) {
+    let on_link = |ip: IpAddr| subnets.iter().any(|subnet| subnet.contains(ip));
+    let addresses: Vec<SocketAddr> = service.get("addresses").unwrap_or_default();
+    let stray = addresses.iter().find(|address| !on_link(address.ip()));
+    if let Some(stray) = stray
+        .filter(|_| service.get("serve") == Some(Serve::Auto) && !service.is_explicit("announce"))
+    {
+        let message = format!(
+            "`{}` is in no subnet of a port, so nothing puts it on this box and it is not served until somebody does; \
+             expected an address in a port's subnet, or serve = always",
+            stray.ip()
+        );
+        At::new(service).warning(report, "addresses", message);
+    }
+    for real in reals {
+        if let Some((ip, _)) = real.get::<(IpAddr, Option<u16>)>("address")
+            && real.get::<Forward>("forward") == Some(Forward::Dr)
+            && !on_link(ip)
+        {
+            let message = format!(
+                "`{ip}` is in no subnet of a port, and dr reaches only servers on the same network; expected a server \
+                 there, or forward = nat"
+            );
+            At::new(real).warning(report, "address", message);
+        }
+    }
+}
+
 /// Each address and protocol, and each mark, is one service.
 fn duplicate_services(table: &EffectiveTable, report: &mut Report) {
     let mut seen: HashMap<(Protocol, SocketAddr), &Section> = HashMap::new();
     let mut marks: HashMap<(u32, Family), &Section> = HashMap::new();
     for service in table.of("virtual_server") {
         let at = At::new(service);
-        if let (Some(mark), family) = (
-            service.get::<u32>("fwmark"),
-            service.get("family").unwrap_or_default(),
-        ) {
-            if let Some(first) = marks.insert((mark, family), service) {
-                let message = format!(
-                    "mark {mark} is a service already: [{}] at {}; expected each mark once",
-                    first.title(),
-                    first.origin("fwmark")
-                );
-                at.error(report, "fwmark", message);
-            }
+        let family = service.get::<Family>("family").unwrap_or_default();
+        if let Some(mark) = service.get::<u32>("fwmark")
+            && let Some(first) = marks.insert((mark, family), service)
+        {
+            let message = format!(
+                "mark {mark} is a service already: [{}] at {}; expected each mark once",
+                first.title(),
+                first.origin("fwmark")
+            );
+            at.error(report, "fwmark", message);
         }
         let Some(protocol) = service.get::<Protocol>("protocol") else {
             continue;
@@ -278,7 +307,11 @@ fn duplicate_services(table: &EffectiveTable, report: &mut Report) {
 fn real_servers(service: &Section, reals: &[&Section], own: &[IpAddr], report: &mut Report) {
     let at = At::new(service);
     let addresses: Vec<SocketAddr> = service.get("addresses").unwrap_or_default();
-    let mut seen: HashMap<(IpAddr, Option<u16>), &Section> = HashMap::new();
+    let mut ports: Vec<u16> = addresses.iter().map(SocketAddr::port).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    // A destination of an IPVS service; the services of one section differ in their ports.
+    let mut seen: HashMap<(u16, SocketAddr), &Section> = HashMap::new();
     let mut weights = Vec::new();
     for real in reals.iter().copied() {
         weights.push(real.get::<u16>("weight"));
@@ -291,24 +324,19 @@ fn real_servers(service: &Section, reals: &[&Section], own: &[IpAddr], report: &
         let at = At::new(real);
         // What the kernel sees: direct routing and tunnels take the service's port whatever is written.
         let rewrites = matches!(forward, Forward::Nat | Forward::FullNat);
-        let default_port = match addresses.as_slice() {
-            [first, rest @ ..] if rest.iter().all(|other| other.port() == first.port()) => {
-                Some(first.port())
+        let own_port = port.filter(|_| rewrites);
+        let targets = ports
+            .iter()
+            .map(|service| (*service, SocketAddr::new(ip, own_port.unwrap_or(*service))));
+        let mut taken = None;
+        for target in targets {
+            if let Some(first) = seen.insert(target, real) {
+                taken.get_or_insert((target.1, first));
             }
-            _ => None,
-        };
-        let effective = if rewrites {
-            port.or(default_port)
-        } else {
-            default_port
-        };
-        if let Some(first) = seen.insert((ip, effective), real) {
-            let shown = effective.map_or_else(
-                || ip.to_string(),
-                |port| SocketAddr::new(ip, port).to_string(),
-            );
+        }
+        if let Some((target, first)) = taken {
             let message = format!(
-                "`{shown}` is [{}] at {} already; expected each real server once in a service",
+                "`{target}` is [{}] at {} already; expected each real server once in a service",
                 first.title(),
                 first.origin("address")
             );
