@@ -4,7 +4,7 @@ use super::translate;
 use crate::config::Config;
 use crate::kernel::addresses::Addresses;
 use crate::kernel::forwarding_view::{self, PortBinding};
-use crate::kernel::link::Links;
+use crate::kernel::link::{self, Links};
 use crate::kernel::mirror::{Mirror, MirrorCounters};
 use crate::kernel::neighbours::Neighbours;
 use crate::kernel::netlink::Rtnl;
@@ -54,10 +54,26 @@ impl Linux {
         })
     }
 
-    /// Takes the ports over, with whatever an earlier process left on their interfaces.
-    pub(super) fn take(&mut self, ports: Vec<PortBinding>) {
+    /// Takes the ports over, with whatever an earlier process left on their interfaces; the TAPs it
+    /// left of ports that are no longer configured go.
+    pub(super) async fn take(&mut self, ports: Vec<PortBinding>) {
         let interfaces: Vec<u32> = ports.iter().filter_map(|port| port.interface).collect();
+        for interface in &interfaces {
+            if let Err(error) = self.links.claim(*interface).await {
+                log::warn!("{}: cannot be marked: {error}", self.name(*interface));
+            }
+        }
         let view = self.view();
+        let names: Vec<&str> = interfaces
+            .iter()
+            .filter_map(|interface| Some(view.links.get(interface)?.name.as_str()))
+            .collect();
+        for link in link::left_over(&view, &names) {
+            match self.links.delete(link.index).await {
+                Ok(()) => log::info!("removed {}, left by an earlier configuration", link.name),
+                Err(error) => log::warn!("removing {}: {error}", link.name),
+            }
+        }
         self.addresses.adopt(&view, &interfaces);
         self.routes.adopt(&view, &interfaces);
         self.ports = ports;

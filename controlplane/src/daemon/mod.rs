@@ -22,6 +22,7 @@ mod translate;
 use crate::admin::api;
 use crate::command_process::{self, CommandProcess};
 use crate::config::{self, LoadOptions, Loaded};
+use crate::kernel::mirror::MirrorCounters;
 use crate::kernel::slow_path::SlowPathCounters;
 use crate::log_output;
 use crate::tables;
@@ -92,7 +93,7 @@ struct WorkerHandle {
 
 /// The slow path's counters, by name.
 #[derive(Debug)]
-struct SlowPathStats(Arc<SlowPathCounters>);
+struct SlowPathStats(Arc<SlowPathCounters>, Arc<MirrorCounters>);
 
 impl SlowPathStats {
     fn named(&self) -> BTreeMap<String, u64> {
@@ -114,6 +115,9 @@ impl SlowPathStats {
             ("oversize", &counters.oversize),
             ("read_failures", &counters.read_failures),
             ("reopened", &counters.reopened),
+            ("mirror_views", &self.1.published),
+            ("mirror_resyncs", &self.1.resyncs),
+            ("mirror_overflows", &self.1.overflows),
         ] {
             named.insert(name.to_owned(), counter.load(Ordering::Relaxed));
         }

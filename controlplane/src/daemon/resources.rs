@@ -19,7 +19,7 @@ const MBUFS_LARGE: u32 = 65_535;
 
 /// What the machine lacks; every message says what to do.
 #[derive(Debug, Error)]
-pub enum ResourceError {
+pub(super) enum ResourceError {
     /// A CPU that does not exist or is not allowed.
     #[error(
         "CPU {cpu} ({key}) is not usable: this process may run on CPUs {allowed}; change {key}, or the CPU set of the service"
@@ -51,17 +51,17 @@ pub enum ResourceError {
 
 /// CPUs by role.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Cpus {
+pub(super) struct Cpus {
     /// The control core.
-    pub control: usize,
+    pub(super) control: usize,
     /// One per worker.
-    pub workers: Vec<usize>,
+    pub(super) workers: Vec<usize>,
 }
 
 impl Cpus {
     /// Resolves `control_core` and `worker_cores` (`None` = auto: every other CPU, or the control
     /// core's on a machine with one CPU) against the CPUs this process may use.
-    pub fn resolve(
+    pub(super) fn resolve(
         control: usize,
         workers: Option<&[usize]>,
         busy: bool,
@@ -101,20 +101,20 @@ impl Cpus {
 
 /// How much packet memory to take, and from where.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Memory {
+pub(super) struct Memory {
     /// Packet buffers in the pool.
-    pub mbufs: u32,
+    pub(super) mbufs: u32,
     /// Bytes of frame each holds, headroom included.
-    pub data_room: u16,
+    pub(super) data_room: u16,
     /// Megabytes for EAL.
-    pub megabytes: u64,
+    pub(super) megabytes: u64,
     /// From hugepages.
-    pub hugepages: bool,
+    pub(super) hugepages: bool,
 }
 
 /// What `hugepages` says.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Hugepages {
+pub(super) enum Hugepages {
     /// Must have them.
     Yes,
     /// Must not use them.
@@ -126,7 +126,7 @@ pub enum Hugepages {
 impl Memory {
     /// Sizes memory for the largest `mtu` of the ports; `fixed` is `memory` in bytes, `None` =
     /// auto; `free_pages` counts free hugepages of 2 MB.
-    pub fn plan(
+    pub(super) fn plan(
         mtu: u16,
         fixed: Option<u64>,
         hugepages: Hugepages,
@@ -170,24 +170,24 @@ impl Memory {
 
 /// The EAL command line.
 #[derive(Clone, Debug)]
-pub struct EalPlan<'a> {
+pub(super) struct EalPlan<'a> {
     /// `--file-prefix`.
-    pub prefix: &'a str,
+    pub(super) prefix: &'a str,
     /// CPUs.
-    pub cpus: &'a Cpus,
+    pub(super) cpus: &'a Cpus,
     /// Memory.
-    pub memory: Memory,
+    pub(super) memory: Memory,
     /// True if a hugetlbfs is mounted, so that shared hugepage files can be used.
-    pub hugetlbfs: bool,
+    pub(super) hugetlbfs: bool,
     /// PCI addresses and vdev strings of all ports.
-    pub devices: &'a [String],
+    pub(super) devices: &'a [String],
     /// `eal_args`, last so that they win.
-    pub extra: &'a [String],
+    pub(super) extra: &'a [String],
 }
 
 impl EalPlan<'_> {
     /// The arguments, without a program name.
-    pub fn arguments(&self) -> Vec<String> {
+    pub(super) fn arguments(&self) -> Vec<String> {
         let mut lcores = format!("0@{}", self.cpus.control);
         for (index, cpu) in self.cpus.workers.iter().enumerate() {
             // Writing to a String cannot fail.
@@ -218,7 +218,7 @@ impl EalPlan<'_> {
 }
 
 /// True for `0000:3b:00.0` and `3b:00.0`.
-pub fn is_pci(device: &str) -> bool {
+pub(super) fn is_pci(device: &str) -> bool {
     let name = device.split(',').next().unwrap_or_default();
     name.contains(':')
         && name
@@ -227,7 +227,7 @@ pub fn is_pci(device: &str) -> bool {
 }
 
 /// DPDK's name of a device given as a PCI address or a vdev string.
-pub fn device_name(device: &str) -> String {
+pub(super) fn device_name(device: &str) -> String {
     let name = device.split(',').next().unwrap_or_default();
     if is_pci(name) && name.matches(':').count() == 1 {
         return format!("0000:{name}");
@@ -237,7 +237,7 @@ pub fn device_name(device: &str) -> String {
 
 /// The `--file-prefix` in effect: one given in `eal_args`, else one derived from the admin socket,
 /// so that two daemons on one box have two.
-pub fn eal_prefix(admin_socket: &Path, extra: &[String]) -> String {
+pub(super) fn eal_prefix(admin_socket: &Path, extra: &[String]) -> String {
     let mut words = extra.iter();
     while let Some(word) = words.next() {
         if let Some(prefix) = word.strip_prefix("--file-prefix=") {
@@ -264,7 +264,7 @@ pub fn eal_prefix(admin_socket: &Path, extra: &[String]) -> String {
 }
 
 /// CPUs this process may run on.
-pub fn allowed_cpus() -> BTreeSet<usize> {
+pub(super) fn allowed_cpus() -> BTreeSet<usize> {
     core_affinity::get_core_ids()
         .unwrap_or_default()
         .into_iter()
@@ -273,7 +273,7 @@ pub fn allowed_cpus() -> BTreeSet<usize> {
 }
 
 /// Free hugepages of 2 MB.
-pub fn free_hugepages() -> u64 {
+pub(super) fn free_hugepages() -> u64 {
     fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
         .ok()
         .and_then(|text| text.trim().parse().ok())
@@ -281,7 +281,7 @@ pub fn free_hugepages() -> u64 {
 }
 
 /// True if a hugetlbfs with 2 MB pages is mounted.
-pub fn hugetlbfs_mounted() -> bool {
+pub(super) fn hugetlbfs_mounted() -> bool {
     fs::read_to_string("/proc/mounts").is_ok_and(|mounts| {
         mounts
             .lines()

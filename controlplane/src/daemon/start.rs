@@ -140,7 +140,7 @@ pub(super) fn start(
     let mempool = Mempool::create("packets", memory.mbufs, LCORE_CACHE, memory.data_room, None)?;
     let (ports, queues) = devices::open(&config.ports, cpus.workers.len(), mempool)?;
     let taps = open_taps(&config.ports, &ports)?;
-    linux.take(bind(&ports, &taps));
+    runtime.block_on(linux.take(bind(&ports, &taps)));
     let taken_over = if arguments.take_over {
         runtime.block_on(take_over(&linux, &underlying, &taps))?
     } else {
@@ -148,7 +148,7 @@ pub(super) fn start(
     };
     let silenced = underlying
         .iter()
-        .map(|beneath| {
+        .map(|(_, beneath)| {
             underlying::silence(beneath)
                 .map_err(|error| format!("interface {}: {error}", beneath.interface))
         })
@@ -243,7 +243,7 @@ pub(super) fn start(
         idle: global.idle,
         hugepage_bytes,
         mempool,
-        slow_path: SlowPathStats(slow_path_counters),
+        slow_path: SlowPathStats(slow_path_counters, linux.mirror_counters()),
         rates: Mutex::new(RateWindow::default()),
         state: Mutex::new(State {
             config_epoch: 1,
@@ -392,14 +392,15 @@ fn start_eal(
 }
 
 /// Refuses netdevs that would go on speaking for themselves; they are silenced once EAL is up.
+/// Each comes with the index of its port.
 fn inspect_underlying(
     config: &Config,
     linux: &Linux,
     take_over: bool,
-) -> Result<Vec<Underlying>, Error> {
+) -> Result<Vec<(usize, Underlying)>, Error> {
     let view = linux.view();
     let mut found = Vec::new();
-    for port in &config.ports {
+    for (index, port) in config.ports.iter().enumerate() {
         for beneath in port
             .devices
             .iter()
@@ -412,7 +413,7 @@ fn inspect_underlying(
                     return Err(format!("[port {}] device: {unusable}", port.name).into());
                 }
             }
-            found.push(beneath);
+            found.push((index, beneath));
         }
     }
     Ok(found)
@@ -421,12 +422,13 @@ fn inspect_underlying(
 /// Moves the addresses of the netdevs beneath ports to the ports' own interfaces.
 async fn take_over(
     linux: &Linux,
-    underlying: &[Underlying],
+    underlying: &[(usize, Underlying)],
     taps: &[Option<Tap>],
 ) -> Result<Vec<TakeOver>, Error> {
     let view = linux.view();
     let mut moved = Vec::new();
-    for (beneath, tap) in underlying.iter().zip(taps) {
+    for (port, beneath) in underlying {
+        let tap = taps.get(*port).and_then(Option::as_ref);
         let (Some(link), Some(tap)) = (view.link_named(&beneath.interface), tap) else {
             continue;
         };

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Shortest time between two forwarding tables.
-pub const FORWARDING_INTERVAL: Duration = Duration::from_millis(20);
+pub(super) const FORWARDING_INTERVAL: Duration = Duration::from_millis(20);
 /// How often a busy publisher looks whether the workers have moved on.
 const RETRY: Duration = Duration::from_millis(1);
 /// How often an idle one looks for identities to forget.
