@@ -1,7 +1,7 @@
 //! The log: lines on standard error, with a filter that can be changed while running.
 
 use env_logger::Logger;
-use log::{Log, Metadata, Record};
+use log::{LevelFilter, Log, Metadata, Record};
 use std::sync::{OnceLock, PoisonError, RwLock};
 
 static OUTPUT: OnceLock<Switchable> = OnceLock::new();
@@ -12,7 +12,11 @@ struct Switchable(RwLock<Logger>);
 /// Starts logging with `filter` (as `RUST_LOG` of env_logger); called again it changes the filter.
 pub fn set(filter: &str) {
     let logger = env_logger::Builder::new()
+        .filter_level(LevelFilter::Info)
+        // It warns of every attribute that is newer than itself.
+        .filter_module("netlink_packet_route", LevelFilter::Error)
         .parse_filters(filter)
+        .format_target(false)
         .format_timestamp_millis()
         .build();
     let level = logger.filter();
