@@ -30,6 +30,9 @@ pub enum Idle {
 const PATIENCE: u32 = 64;
 const SLEEP_ALIVE: Duration = Duration::from_micros(20);
 const SLEEP_EMPTY: Duration = Duration::from_micros(100);
+/// Rounds and pause of [`Outbox::reap`], at stop only.
+const REAP_ROUNDS: u32 = 10;
+const REAP_PAUSE: Duration = Duration::from_millis(2);
 /// How often the waiting room is looked at without news, in milliseconds.
 const WAITING_INTERVAL_MS: u64 = 50;
 
@@ -169,6 +172,7 @@ impl Worker {
             }
         }
         outbox.flush_all();
+        outbox.reap();
         desk.waiting.clear();
         while let Some(job) = jobs.pop() {
             job.finish();
@@ -367,6 +371,17 @@ impl Outbox {
                 self.counters.dropped(DropReason::PortDown).add(1);
                 drop(packet);
             }
+        }
+    }
+
+    /// Gives the drivers the chance to free what they have sent: some do so only when asked to
+    /// send, so the buffers of the last burst would never come back.
+    fn reap(&mut self) {
+        for _ in 0..REAP_ROUNDS {
+            for transmit in &mut self.queues {
+                transmit.queue.tx(&mut Burst::<1>::new());
+            }
+            std::thread::sleep(REAP_PAUSE);
         }
     }
 

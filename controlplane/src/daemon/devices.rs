@@ -40,15 +40,14 @@ pub(super) struct OpenPort {
 }
 
 impl OpenPort {
-    /// Buffers that stay with the driver for good, at most.
+    /// Buffers that stay with the driver for good.
     ///
-    /// `net_af_xdp` of DPDK 22.11 returns neither its fill ring nor unread completions when it is
-    /// closed; every other driver returns all.
+    /// `net_af_xdp` of DPDK 22.11 does not return its fill ring when it is closed; every other
+    /// driver returns all.
     pub(super) fn kept_by_driver(&self) -> usize {
         const FILL_RING: usize = 2048;
-        const COMPLETION_RING: usize = 2048;
         match self.driver.as_str() {
-            "net_af_xdp" => usize::from(self.rx_queues) * (FILL_RING + COMPLETION_RING),
+            "net_af_xdp" => usize::from(self.rx_queues) * FILL_RING,
             _ => 0,
         }
     }

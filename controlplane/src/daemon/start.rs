@@ -312,9 +312,10 @@ impl Running {
         self.runtime.shutdown_timeout(Duration::from_secs(1));
         drop(self.socket.take());
         let missing = capacity - available;
-        if missing > kept {
+        if missing != kept {
             return Err(format!(
-                "mempool: {available} of {capacity} buffers are back; {missing} leaked, please report this"
+                "mempool: {available} of {capacity} buffers are back, {missing} are missing and {kept} \
+                 should be: a leak, please report this"
             )
             .into());
         }
@@ -322,8 +323,8 @@ impl Running {
             log::info!("mempool: {available} of {capacity} buffers are back");
         } else {
             log::info!(
-                "mempool: {available} of {capacity} buffers are back; {missing} stay with \
-                 net_af_xdp, which never returns its rings"
+                "mempool: {available} of {capacity} buffers are back, the other {missing} are the fill \
+                 rings of net_af_xdp, which never returns them"
             );
         }
         if let Err(error) = self.eal.cleanup() {
