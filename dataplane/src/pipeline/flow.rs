@@ -94,6 +94,10 @@ impl Context<'_> {
         }
         if let Standing::Gone(orphans) = real.standing {
             match (orphans, direction) {
+                // A removed server gets no new flows, also not one on the ports of an old one.
+                (Orphans::Keep, Direction::Input) if syn && is_closing(connection.state()) => {
+                    return Known::Over;
+                }
                 (Orphans::Keep, _) => {}
                 (Orphans::Expire, Direction::Input) if syn => return Known::Over,
                 (Orphans::Reschedule, Direction::Input) => return Known::Over,
@@ -380,4 +384,18 @@ fn may_be_reused<A: Address>(connection: &Connection<A>, mode: u8) -> bool {
         State::Tcp(TcpState::FinWait) => mode & 2 != 0 && connection.is_no_output(),
         _ => false,
     }
+}
+
+/// The connection is over or about to be: a SYN on it can only ask for a new one.
+fn is_closing(state: State) -> bool {
+    matches!(
+        state,
+        State::Tcp(
+            TcpState::FinWait
+                | TcpState::TimeWait
+                | TcpState::Close
+                | TcpState::CloseWait
+                | TcpState::LastAck
+        )
+    )
 }
