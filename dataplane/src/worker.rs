@@ -26,6 +26,30 @@ pub enum Idle {
     Adaptive,
 }
 
+/// The idling in force, changed by control at any time.
+#[derive(Debug)]
+pub struct IdleSwitch(AtomicBool);
+
+impl IdleSwitch {
+    /// Starts with `idle`.
+    pub fn new(idle: Idle) -> Self {
+        Self(AtomicBool::new(idle == Idle::Busy))
+    }
+
+    /// From the next loop on.
+    pub fn set(&self, idle: Idle) {
+        self.0.store(idle == Idle::Busy, Ordering::Relaxed);
+    }
+
+    fn current(&self) -> Idle {
+        if self.0.load(Ordering::Relaxed) {
+            Idle::Busy
+        } else {
+            Idle::Adaptive
+        }
+    }
+}
+
 /// Empty polls in a row before an adaptive worker sleeps.
 const PATIENCE: u32 = 64;
 const SLEEP_ALIVE: Duration = Duration::from_micros(20);
@@ -75,7 +99,7 @@ pub struct Worker {
     /// Neighbours control should have resolved.
     pub asks: Arc<ArrayQueue<Neighbour>>,
     /// What to do without packets.
-    pub idle: Idle,
+    pub idle: Arc<IdleSwitch>,
     /// TSC ticks per second.
     pub tsc_hz: u64,
     /// Set to end [`Worker::run`].
@@ -112,9 +136,7 @@ impl Worker {
         };
         let mut empty_polls = 0;
         let mut next_look = Millis(0);
-        if idle == Idle::Adaptive {
-            precise_sleep();
-        }
+        precise_sleep();
         while !stop.load(Ordering::Relaxed) {
             counters.heartbeat.add(1);
             let news = pipeline.refresh();
@@ -159,7 +181,7 @@ impl Worker {
                 continue;
             }
             counters.event(Event::EmptyPolls).add(1);
-            match idle {
+            match idle.current() {
                 Idle::Busy => std::hint::spin_loop(),
                 Idle::Adaptive if empty_polls < PATIENCE || !pipeline.is_idle() => empty_polls += 1,
                 Idle::Adaptive => {

@@ -34,6 +34,7 @@ use dataplane::counters::WorkerCounters;
 use dataplane::dpdk::Mempool;
 use dataplane::job::Job;
 use dataplane::verdict::PuntClass;
+use dataplane::worker::IdleSwitch;
 use devices::OpenPort;
 use rates::RateWindow;
 use std::collections::BTreeMap;
@@ -55,7 +56,7 @@ pub(crate) struct Daemon {
     tables: tables::Handle,
     workers: Vec<WorkerHandle>,
     connections: u64,
-    idle: config::Idle,
+    idle: Arc<IdleSwitch>,
     hugepage_bytes: u64,
     /// DPDK's control calls for a port are not to be made from two threads at once.
     ports: Mutex<Vec<OpenPort>>,

@@ -78,18 +78,16 @@ impl Cpus {
             })
         };
         let control = check(control, "control_core")?;
-        let workers = match workers {
-            Some(cpus) => cpus
-                .iter()
+        let workers = if let Some(cpus) = workers {
+            cpus.iter()
                 .map(|cpu| check(*cpu, "worker_cores"))
-                .collect::<Result<Vec<_>, _>>()?,
-            None => {
-                let others: Vec<_> = allowed.iter().copied().filter(|c| *c != control).collect();
-                if others.is_empty() {
-                    vec![control]
-                } else {
-                    others
-                }
+                .collect::<Result<Vec<_>, _>>()?
+        } else {
+            let others: Vec<_> = allowed.iter().copied().filter(|c| *c != control).collect();
+            if others.is_empty() {
+                vec![control]
+            } else {
+                others
             }
         };
         if busy && workers.contains(&control) {

@@ -60,7 +60,7 @@ impl Running {
         let mut alive = every(
             self.readiness
                 .watchdog_interval()
-                .unwrap_or(Duration::from_secs(3600)),
+                .unwrap_or(Duration::from_hours(1)),
         );
         loop {
             tokio::select! {
@@ -263,6 +263,9 @@ impl Running {
     /// Puts a checked configuration into force: the tables first, then the addresses.
     async fn apply(&mut self, loaded: &Loaded) -> Vec<String> {
         log_output::set(&loaded.config.global.log);
+        self.daemon
+            .idle
+            .set(translate::idle(loaded.config.global.idle));
         let mut problems = Vec::new();
         let tables = self.daemon.tables.clone();
         let desired = translate::desired(&loaded.config);

@@ -28,7 +28,7 @@ use dataplane::counters::WorkerCounters;
 use dataplane::dpdk::{Eal, Mempool, Running as Lcore, launch, remove_stale_runtime};
 use dataplane::pipeline::{Parts, Pipeline};
 use dataplane::verdict::{Neighbour, WorkerId};
-use dataplane::worker::{Idle, Worker};
+use dataplane::worker::{IdleSwitch, Worker};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -164,7 +164,7 @@ pub(super) fn start(
         publisher,
         handle,
         readers,
-    } = Publisher::new(
+    } = Publisher::start(
         cpus.workers.len(),
         translate::desired(config),
         linux.forwarding(),
@@ -173,10 +173,7 @@ pub(super) fn start(
     let asks = Arc::new(ArrayQueue::new(ASKS));
     let stop_workers = Arc::new(AtomicBool::new(false));
     let stop_slow_path = Arc::new(AtomicBool::new(false));
-    let idle = match global.idle {
-        config::Idle::Busy => Idle::Busy,
-        config::Idle::Adaptive => Idle::Adaptive,
-    };
+    let idle = Arc::new(IdleSwitch::new(translate::idle(global.idle)));
     let per_worker = (global.connections / cpus.workers.len() as u64).max(1024);
     let mut handles = Vec::new();
     let mut lcores = Vec::new();
@@ -204,7 +201,7 @@ pub(super) fn start(
             inject,
             jobs: Arc::clone(&jobs),
             asks: Arc::clone(&asks),
-            idle,
+            idle: Arc::clone(&idle),
             tsc_hz: eal.tsc_hz(),
             stop: Arc::clone(&stop_workers),
             counters: Arc::clone(&counters),
@@ -240,7 +237,7 @@ pub(super) fn start(
         started_at: SystemTime::now(),
         tables: handle,
         connections: per_worker * cpus.workers.len() as u64,
-        idle: global.idle,
+        idle,
         hugepage_bytes,
         mempool,
         slow_path: SlowPathStats(slow_path_counters, linux.mirror_counters()),
@@ -341,12 +338,14 @@ fn plan(config: &Config) -> Result<(Cpus, Memory), Error> {
         .worker_cores
         .as_ref()
         .map(|cores| cores.iter().map(|core| usize::from(*core)).collect());
-    let cpus = Cpus::resolve(
+    let mut cpus = Cpus::resolve(
         usize::from(global.control_core),
         wanted.as_deref(),
         global.idle == config::Idle::Busy,
         &allowed_cpus(),
     )?;
+    // Without redirects between workers a reply could reach one that does not own its connection.
+    cpus.workers.truncate(1);
     let mtu = config
         .ports
         .iter()

@@ -53,7 +53,7 @@ impl Daemon {
             config_file: self.options.path.display().to_string(),
             config_epoch: state.config_epoch,
             last_reload: state.last_reload.clone(),
-            idle: self.idle.to_string(),
+            idle: config.global.idle.to_string(),
             hugepage_bytes: self.hugepage_bytes,
             steering: api::Steering {
                 way: api::SteeringWay::SingleWorker,

@@ -6,6 +6,7 @@ use dataplane::address::Protocol;
 use dataplane::connection::{TcpTable, Timeouts};
 use dataplane::scheduler::SchedulerKind;
 use dataplane::service::{Forward, IpvsSettings, NoServer, Orphans, Serve, ServiceKey, Transit};
+use dataplane::worker::Idle;
 use std::net::{IpAddr, SocketAddr};
 
 /// What the tables shall be for `config`. The configuration has been checked, so that everything
@@ -47,6 +48,14 @@ pub(super) fn vips(config: &Config) -> Vec<IpAddr> {
         }
     }
     vips
+}
+
+/// What workers do without packets.
+pub(super) fn idle(word: config::Idle) -> Idle {
+    match word {
+        config::Idle::Busy => Idle::Busy,
+        config::Idle::Adaptive => Idle::Adaptive,
+    }
 }
 
 /// The scheduler with the configuration's name.

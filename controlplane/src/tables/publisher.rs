@@ -69,7 +69,8 @@ pub struct Publisher {
     desired: Desired,
     pending_services: Option<Vec<Sender<u64>>>,
     pending_forwarding: Option<Box<Forwarding>>,
-    forwarded: Instant,
+    /// When forwarding was published last.
+    forwarded: Option<Instant>,
 }
 
 /// What [`Publisher::new`] gives back.
@@ -84,7 +85,7 @@ pub struct Start {
 
 impl Publisher {
     /// Builds the first tables for `workers` workers.
-    pub fn new(workers: usize, desired: Desired, forwarding: Forwarding) -> Start {
+    pub fn start(workers: usize, desired: Desired, forwarding: Forwarding) -> Start {
         let mut registry = Registry::new(workers);
         let first = registry.build(&desired, 1, Instant::now());
         let (services, services_readers) = epoch::channel(first, workers);
@@ -103,7 +104,7 @@ impl Publisher {
                 desired,
                 pending_services: None,
                 pending_forwarding: None,
-                forwarded: Instant::now() - FORWARDING_INTERVAL,
+                forwarded: None,
             },
             handle: Handle {
                 requests: sender,
@@ -165,12 +166,15 @@ impl Publisher {
                 let _ = reply.send(epoch);
             }
         }
-        if now - self.forwarded >= FORWARDING_INTERVAL
+        let due = self
+            .forwarded
+            .is_none_or(|last| now - last >= FORWARDING_INTERVAL);
+        if due
             && shared.forwarding.is_ready()
             && let Some(forwarding) = self.pending_forwarding.take()
         {
             shared.forwarding.publish(*forwarding);
-            self.forwarded = now;
+            self.forwarded = Some(now);
         }
     }
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long an identity survives after it left the tables.
-pub(super) const GRACE: Duration = Duration::from_secs(120);
+pub(super) const GRACE: Duration = Duration::from_mins(2);
 
 /// Every identity the process knows.
 #[derive(Debug)]
@@ -134,7 +134,7 @@ impl Registry {
         Services::new(
             services,
             records,
-            desired.timeouts.clone(),
+            desired.timeouts,
             desired.ipvs,
             desired.transit,
         )

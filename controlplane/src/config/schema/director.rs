@@ -37,8 +37,10 @@ pub(super) static GLOBAL: Kind = Kind {
         key("admin_socket", Type::Path(SOCKET_PATH))
             .default("/run/sluice/admin.sock")
             .restart(),
-        key("admin_group", Type::Text).default("sluice"),
-        key("monitor_group", Type::Text).default("sluice-monitor"),
+        key("admin_group", Type::Text).default("sluice").restart(),
+        key("monitor_group", Type::Text)
+            .default("sluice-monitor")
+            .restart(),
         // Becomes 127.0.0.1:9380 with the HTTP server.
         key("http_listen", Type::Listen)
             .default("off")
