@@ -248,7 +248,13 @@ fn a_stranger_is_told_that_permission_is_missing() {
     let daemon = Daemon::start();
     // The program itself may be where the stranger cannot go.
     let program = daemon.directory.path().join("sluice");
-    std::fs::copy(env!("CARGO_BIN_EXE_sluice"), &program).unwrap();
+    // By another process: were the copy written by this one, a child that another test forks just
+    // then would hold it open, and executing it would fail with "text file busy".
+    let copied = Command::new("cp")
+        .arg(env!("CARGO_BIN_EXE_sluice"))
+        .arg(&program)
+        .status();
+    assert!(copied.unwrap().success());
     let mut stranger = Command::new(program);
     stranger.arg("--socket").arg(&daemon.socket).arg("status");
     stranger.uid(65_534).gid(65_534);
