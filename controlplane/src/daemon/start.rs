@@ -213,6 +213,7 @@ pub(super) fn start(
         });
         lcores.push(worker);
     }
+    lock_memory();
     let workers = lcores
         .into_iter()
         .zip(eal.lcores())
@@ -496,6 +497,15 @@ fn start_slow_path(
     supervise("slow-path", slow_path, move |slow_path| {
         slow_path.run(&stop);
     })
+}
+
+/// Keeps tables and buffers in memory: a page fault on a worker would cost more than a thousand
+/// packets. The tables were touched when they were built. (They need no `MADV_DONTFORK`: this
+/// process never forks, the command process was started before they existed.)
+fn lock_memory() {
+    if let Err(error) = rustix::mm::mlockall(rustix::mm::MlockAllFlags::CURRENT) {
+        log::warn!("cannot lock memory, a worker may be delayed by page faults: {error}");
+    }
 }
 
 /// Runs `work` on a thread of its own; a panic in it is reported and the work goes on.

@@ -252,3 +252,116 @@ fn lock(shared: &Mutex<Shared>) -> std::sync::MutexGuard<'_, Shared> {
     // A panic while building a table leaves the old one in place, which is the right one to keep.
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tables::{DesiredServer, DesiredService};
+    use dataplane::address::Protocol;
+    use dataplane::service::Forward;
+    use std::net::IpAddr;
+
+    fn desired(weight: u32) -> Desired {
+        let key = ServiceKey {
+            protocol: Protocol::Tcp,
+            address: IpAddr::from([10, 0, 1, 50]),
+            port: 80,
+        };
+        let server = DesiredServer {
+            name: "rs1".into(),
+            address: IpAddr::from([10, 0, 1, 11]),
+            port: 80,
+            weight,
+            forward: Forward::Dr,
+            upper_threshold: 0,
+            lower_threshold: 0,
+        };
+        Desired {
+            services: vec![DesiredService {
+                servers: vec![server],
+                ..DesiredService::new(key, "web")
+            }],
+            ..Desired::default()
+        }
+    }
+
+    fn weight(services: &Services) -> u32 {
+        services.services()[0].list.servers[0].weight
+    }
+
+    /// A running publisher for one worker, ended when dropped.
+    struct Running {
+        handle: Handle,
+        thread: Option<std::thread::JoinHandle<()>>,
+    }
+
+    impl Drop for Running {
+        fn drop(&mut self) {
+            self.handle.stop();
+            self.thread.take().unwrap().join().unwrap();
+        }
+    }
+
+    fn run() -> (Running, epoch::Reader<Services>, epoch::Reader<Forwarding>) {
+        let Start {
+            mut publisher,
+            handle,
+            mut readers,
+        } = Publisher::start(1, desired(1), Forwarding::default());
+        let (services, forwarding) = readers.remove(0);
+        let thread = Some(std::thread::spawn(move || publisher.run()));
+        (Running { handle, thread }, services, forwarding)
+    }
+
+    #[test]
+    fn a_new_table_is_seen_by_the_worker_at_its_next_burst() {
+        let (running, mut services, _forwarding) = run();
+        let epoch = running.handle.publish_services(desired(7)).unwrap();
+        assert_eq!(weight(&services), 1);
+        assert!(!running.handle.wait_services(epoch, Duration::ZERO));
+        services.refresh();
+        assert_eq!(weight(&services), 7);
+        assert!(running.handle.wait_services(epoch, Duration::ZERO));
+        assert_eq!(running.handle.published().seen, [(epoch, 1)]);
+    }
+
+    #[test]
+    fn changes_merge_while_a_late_worker_holds_two_old_tables() {
+        let (running, mut services, _forwarding) = run();
+        let first = running.handle.publish_services(desired(2)).unwrap();
+        let second = running.handle.publish_services(desired(3)).unwrap();
+        assert_eq!((first, second), (2, 3));
+        // The worker still has the first table: what comes now waits for it, as one change.
+        let handle = running.handle.clone();
+        let late = std::thread::spawn(move || handle.publish_services(desired(4)));
+        let handle = running.handle.clone();
+        let later = std::thread::spawn(move || handle.publish_services(desired(4)));
+        while running.handle.requests.len() > 0 {
+            std::thread::yield_now();
+        }
+        assert_eq!(running.handle.published().services_epoch, second);
+        services.refresh();
+        let epochs = (late.join().unwrap(), later.join().unwrap());
+        assert!(
+            epochs.0 > Some(second) && epochs.1 > Some(second),
+            "{epochs:?}"
+        );
+        services.refresh();
+        assert_eq!(weight(&services), 4);
+    }
+
+    #[test]
+    fn a_panicking_builder_leaves_the_old_table_in_force() {
+        let (running, mut services, _forwarding) = run();
+        let shared = Arc::clone(&running.handle.shared);
+        let poisoned = std::thread::spawn(move || {
+            let _guard = shared.lock();
+            panic!("a builder that fails, on purpose");
+        });
+        assert!(poisoned.join().is_err());
+        assert_eq!(weight(&running.handle.published().services), 1);
+        running.handle.publish_services(desired(5)).unwrap();
+        services.refresh();
+        assert_eq!(weight(&services), 5);
+    }
+}
