@@ -446,7 +446,7 @@ pub enum Standing {
 #[derive(Debug, Default)]
 pub struct Services {
     index: HashMap<ServiceKey, u32, FxBuildHasher>,
-    services: Box<[VirtualService]>,
+    list: Box<[VirtualService]>,
     positions: HashMap<ServiceId, u32, FxBuildHasher>,
     vips: HashMap<IpAddr, u32, FxBuildHasher>,
     reals: Box<[Option<RealRecord>]>,
@@ -490,7 +490,7 @@ impl Services {
         }
         Self {
             index,
-            services: services.into(),
+            list: services.into(),
             positions,
             vips,
             reals: reals.into(),
@@ -513,19 +513,19 @@ impl Services {
         self.index
             .get(&exact)
             .or_else(|| self.index.get(&ServiceKey { port: 0, ..exact }))
-            .map(|position| &self.services[*position as usize])
+            .map(|position| &self.list[*position as usize])
     }
 
     /// The service with this identity.
     pub fn service(&self, id: ServiceId) -> Option<&VirtualService> {
         self.positions
             .get(&id)
-            .map(|position| &self.services[*position as usize])
+            .map(|position| &self.list[*position as usize])
     }
 
     /// All services in file order.
     pub fn services(&self) -> &[VirtualService] {
-        &self.services
+        &self.list
     }
 
     /// True if any service has this address.

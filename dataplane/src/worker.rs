@@ -381,18 +381,15 @@ impl Outbox {
     /// Puts a packet into the burst of its port.
     fn transmit(&mut self, port: PortId, packet: Mbuf) {
         let index = usize::from(port.0);
-        match self.ports.get_mut(index) {
-            Some((Some(_), burst)) => {
-                // Never full here: a full burst is flushed at once, and what is refused is dropped.
-                drop(burst.push(packet));
-                if burst.is_full() {
-                    self.flush(index);
-                }
+        if let Some((Some(_), burst)) = self.ports.get_mut(index) {
+            // Never full here: a full burst is flushed at once, and what is refused is dropped.
+            drop(burst.push(packet));
+            if burst.is_full() {
+                self.flush(index);
             }
-            Some((None, _)) | None => {
-                self.counters.dropped(DropReason::PortDown).add(1);
-                drop(packet);
-            }
+        } else {
+            self.counters.dropped(DropReason::PortDown).add(1);
+            drop(packet);
         }
     }
 

@@ -80,7 +80,13 @@ impl Context<'_> {
             return Known::Forward;
         }
         if connection.is_expired(self.now) {
+            self.count(Event::ConnectionsExpired);
             return Known::Over;
+        }
+        // As long as fragments are not reassembled: the later ones find no connection, so the
+        // first alone would be of no use to anyone.
+        if headers.fragment != Fragment::Whole {
+            return Known::Decided(Verdict::Drop(DropReason::Fragment));
         }
         let syn = binding.protocol == Protocol::Tcp && is_opening(headers.tcp_flags);
         if syn && direction == Direction::Input {

@@ -14,6 +14,7 @@ mod forward;
 mod limiter;
 mod reply;
 mod waiting;
+pub mod world;
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,594 @@
+//! A small world around a [`Pipeline`]: for tests, benchmarks and fuzzing, like the packet builder.
+//!
+//! ```text
+//!   clients 10.0.1.100+ ──┐                       ┌── real servers 10.0.2.x   (NAT)
+//!   real servers 10.0.1.x ┼─ port 0 [ pipeline ] ─┤   port 1
+//!   (DR)  gateway .254 ───┘  10.0.1.1    10.0.2.1 └── fd00:2::x
+//!         fd00:1::x                                       VIPs 10.0.1.50, fd00:1::50
+//! ```
+//!
+//! Behind the gateway is 10.0.9.0/24 (fd00:9::/64); 203.0.113.0/24 is a blackhole; nothing else
+//! has a route. A [`Plan`] says what is configured; [`World::edit`] is a reload. The world is
+//! strict: a packet sent must be right in every length and checksum, one punted or waiting
+//! untouched, and a test has to name every counter that moved ([`World::moved`]).
+
+use super::{Outcome, Parts, Pass, Pipeline, Spare};
+use crate::address::Protocol;
+use crate::buffer::{Frame, PacketBuffer};
+use crate::connection::{Millis, Timeouts};
+use crate::counters::WorkerCounters;
+use crate::epoch::{self, Publisher};
+use crate::forwarding::{Forwarding, NeighbourState, NextHop, PortInfo, Route};
+use crate::job::{Action, ConnectionRow, Filter, Job};
+use crate::packet::MacAddress;
+use crate::packet::builder::{PacketBuilder, verify};
+use crate::scheduler::SchedulerKind;
+use crate::service::{
+    Forward, IpvsSettings, NoServer, Orphans, RealId, RealRecord, RealServer, RealShared, Serve,
+    ServerList, ServiceId, ServiceKey, ServiceShared, Services, Standing, Transit, VirtualService,
+};
+use crate::verdict::{DropReason, Neighbour, PortId, Verdict, WorkerId};
+use crossbeam_queue::ArrayQueue;
+use crossbeam_utils::CachePadded;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// One virtual service of a [`Plan`].
+#[derive(Clone, Debug)]
+pub struct ServicePlan {
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// VIP and port.
+    pub vip: SocketAddr,
+    /// Scheduler.
+    pub scheduler: SchedulerKind,
+    /// Method of all its servers.
+    pub forward: Forward,
+    /// When it is served.
+    pub serve: Serve,
+    /// What clients get when nothing can serve.
+    pub no_server: NoServer,
+    /// Its servers in file order.
+    pub reals: Vec<RealPlan>,
+}
+
+/// One real server of a [`ServicePlan`].
+#[derive(Clone, Copy, Debug)]
+pub struct RealPlan {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Weight.
+    pub weight: u32,
+    /// Upper threshold; 0 = none.
+    pub upper: u32,
+    /// Lower threshold.
+    pub lower: u32,
+}
+
+/// What is configured, and what the network is like.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Services.
+    pub services: Vec<ServicePlan>,
+    /// `[ipvs]`.
+    pub ipvs: IpvsSettings,
+    /// `[timeouts]`.
+    pub timeouts: Timeouts,
+    /// `transit`.
+    pub transit: Transit,
+    /// What becomes of connections whose server has left the plan.
+    pub orphans: Orphans,
+    /// Whether the VIPs are addresses of this box.
+    pub vips_local: bool,
+    /// MTU of the two ports.
+    pub mtu: [u16; 2],
+    /// Whether the ports have a TAP.
+    pub kernel_interface: bool,
+    /// Neighbours whose MAC address is not known.
+    pub unknown: Vec<IpAddr>,
+    /// Neighbours that do not answer.
+    pub failed: Vec<IpAddr>,
+    /// Room in each connection table.
+    pub connections: usize,
+}
+
+impl Plan {
+    /// These services on a healthy network.
+    pub fn new(services: Vec<ServicePlan>) -> Self {
+        Self {
+            services,
+            ipvs: IpvsSettings::default(),
+            timeouts: Timeouts::default(),
+            transit: Transit::Kernel,
+            orphans: Orphans::Keep,
+            vips_local: true,
+            mtu: [1500; 2],
+            kernel_interface: true,
+            unknown: Vec::new(),
+            failed: Vec::new(),
+            connections: 1024,
+        }
+    }
+}
+
+impl ServicePlan {
+    /// A round-robin service.
+    pub fn new(protocol: Protocol, vip: &str, forward: Forward, reals: &[&str]) -> Self {
+        Self {
+            protocol,
+            vip: endpoint(vip),
+            scheduler: SchedulerKind::Rr,
+            forward,
+            serve: Serve::WhileLocal,
+            no_server: NoServer::Unreachable,
+            reals: reals.iter().map(|real| RealPlan::new(real)).collect(),
+        }
+    }
+}
+
+impl RealPlan {
+    /// A server of weight 1.
+    pub fn new(address: &str) -> Self {
+        Self {
+            address: endpoint(address),
+            weight: 1,
+            upper: 0,
+            lower: 0,
+        }
+    }
+}
+
+/// Address and port from text.
+///
+/// # Panics
+/// If it is none.
+pub fn endpoint(text: &str) -> SocketAddr {
+    text.parse().expect("an address and a port")
+}
+
+/// MAC address of port `port`.
+pub fn port_mac(port: u8) -> MacAddress {
+    MacAddress([2, 0, 0, 0, 0xff, port])
+}
+
+/// MAC address of the host at `address`.
+pub fn host_mac(address: IpAddr) -> MacAddress {
+    match address {
+        IpAddr::V4(address) => {
+            let [a, b, c, d] = address.octets();
+            MacAddress([2, 4, a, b, c, d])
+        }
+        IpAddr::V6(address) => {
+            let s = address.segments();
+            MacAddress([2, 6, s[0] as u8, s[1] as u8, (s[7] >> 8) as u8, s[7] as u8])
+        }
+    }
+}
+
+/// A pipeline and everything around it.
+#[derive(Debug)]
+pub struct World {
+    /// The pipeline.
+    pub pipeline: Pipeline,
+    /// The clock, for the next call.
+    pub now: Millis,
+    /// Packets the pipeline made itself, and how many it may still make.
+    pub tray: Tray,
+    plan: Plan,
+    services: Publisher<Services>,
+    forwarding: Publisher<Forwarding>,
+    counters: Arc<CachePadded<WorkerCounters>>,
+    asks: Arc<ArrayQueue<Neighbour>>,
+    reals: Vec<(ServiceKey, RealRecord)>,
+    shared: Vec<(ServiceKey, Arc<ServiceShared>, ServerList)>,
+    seen: BTreeMap<String, u64>,
+}
+
+/// Packets made by the pipeline: fragments.
+#[derive(Debug)]
+pub struct Tray {
+    /// What was sent, in order.
+    pub sent: Vec<(PortId, Frame)>,
+    /// Buffers left.
+    pub buffers: usize,
+}
+
+impl Spare<Frame> for Tray {
+    fn allocate(&mut self) -> Option<Frame> {
+        self.buffers = self.buffers.checked_sub(1)?;
+        Some(Frame::with_tailroom(&[], 2048))
+    }
+
+    fn send(&mut self, port: PortId, packet: Frame) {
+        self.sent.push((port, packet));
+    }
+}
+
+impl World {
+    /// Builds what `plan` says.
+    pub fn new(plan: Plan) -> Self {
+        let (services, mut service_readers) = epoch::channel(Services::default(), 1);
+        let (forwarding, mut forwarding_readers) = epoch::channel(Forwarding::default(), 1);
+        let counters = Arc::<CachePadded<WorkerCounters>>::default();
+        let asks = Arc::new(ArrayQueue::new(64));
+        let pipeline = Pipeline::new(Parts {
+            worker: WorkerId(0),
+            workers: 1,
+            services: service_readers.remove(0),
+            forwarding: forwarding_readers.remove(0),
+            counters: Arc::clone(&counters),
+            asks: Arc::clone(&asks),
+            connections_v4: plan.connections,
+            connections_v6: plan.connections,
+        });
+        let mut world = Self {
+            pipeline,
+            now: Millis(1_000_000),
+            tray: Tray {
+                sent: Vec::new(),
+                buffers: usize::MAX,
+            },
+            plan,
+            services,
+            forwarding,
+            counters,
+            asks,
+            reals: Vec::new(),
+            shared: Vec::new(),
+            seen: BTreeMap::new(),
+        };
+        world.edit(|_| {});
+        world
+    }
+
+    /// Changes the plan and publishes it: a reload, seen by the next burst.
+    pub fn edit(&mut self, change: impl FnOnce(&mut Plan)) {
+        change(&mut self.plan);
+        let services = self.build_services();
+        self.services.publish(services);
+        self.forwarding.publish(build_forwarding(&self.plan));
+        self.pipeline.refresh();
+    }
+
+    /// Both snapshots as published last.
+    pub fn snapshots(&self) -> (Arc<Services>, Arc<Forwarding>) {
+        (
+            Arc::clone(self.services.current()),
+            Arc::clone(self.forwarding.current()),
+        )
+    }
+
+    /// Takes one frame that arrived on `port` through the pipeline.
+    ///
+    /// # Panics
+    /// If what comes out breaks the rules of the module documentation.
+    pub fn receive(&mut self, port: u8, frame: &[u8]) -> (Verdict, Frame) {
+        let mut packet = Frame::from_bytes(frame);
+        packet.port = u16::from(port);
+        let verdict = self.pass(&mut packet, Pass::First);
+        (verdict, packet)
+    }
+
+    /// Takes a frame that has waited through the pipeline again.
+    ///
+    /// # Panics
+    /// As [`Self::receive`].
+    pub fn retry(&mut self, packet: &mut Frame, outcome: Outcome) -> Verdict {
+        self.pass(packet, Pass::Retry(outcome))
+    }
+
+    /// The frame that leaves on `out` when `packet` arrives on `port`.
+    ///
+    /// # Panics
+    /// If it is not sent there.
+    pub fn sent(&mut self, port: u8, packet: &PacketBuilder, out: u8) -> Vec<u8> {
+        let (verdict, frame) = self.receive(port, &packet.build());
+        assert_eq!(verdict, Verdict::Tx(PortId(out)), "{packet:?}");
+        frame.data().to_vec()
+    }
+
+    /// What becomes of `packet` when it arrives on `port`.
+    pub fn verdict(&mut self, port: u8, packet: &PacketBuilder) -> Verdict {
+        self.receive(port, &packet.build()).0
+    }
+
+    /// Asserts that `packet` is dropped for `reason`.
+    ///
+    /// # Panics
+    /// If not.
+    pub fn dropped(&mut self, port: u8, packet: &PacketBuilder, reason: DropReason) {
+        assert_eq!(self.verdict(port, packet), Verdict::Drop(reason));
+    }
+
+    /// Lets time pass.
+    pub fn sleep(&mut self, milliseconds: u64) {
+        self.now.0 += milliseconds;
+    }
+
+    /// Runs the timers until nothing more is due.
+    pub fn expire(&mut self) {
+        for _ in 0..=self.pipeline.connections() {
+            self.pipeline.maintain(self.now);
+        }
+    }
+
+    /// Lists the connections, as a control task does.
+    pub fn connections(&mut self) -> Vec<ConnectionRow> {
+        self.run(Action::List, Filter::default()).0
+    }
+
+    /// Runs a job to its end; its rows and how many connections it handled.
+    pub fn run(&mut self, action: Action, filter: Filter) -> (Vec<ConnectionRow>, u64) {
+        let job = Job::new(action, filter, 16);
+        let mut rows = Vec::new();
+        self.pipeline.start(Arc::clone(&job));
+        while !job.is_done() {
+            self.pipeline.work(self.now);
+            rows.extend(std::iter::from_fn(|| job.rows.pop()));
+        }
+        (rows, job.handled.load(Relaxed))
+    }
+
+    /// Neighbours the pipeline asked for since the last call.
+    pub fn asked(&mut self) -> Vec<IpAddr> {
+        std::iter::from_fn(|| self.asks.pop())
+            .map(|neighbour| neighbour.address)
+            .collect()
+    }
+
+    /// Asserts that since the last call exactly these counters moved by exactly so much.
+    ///
+    /// Each text is a list like `connection_hits 1, 11.in_packets 1`; amounts of one name add up.
+    /// `11.` are the counters of the servers whose address ends in 11.
+    ///
+    /// # Panics
+    /// If any other counter moved, or one by another amount; prints all that moved.
+    pub fn moved(&mut self, expected: &[&str]) {
+        let mut wanted = BTreeMap::<String, i64>::new();
+        for entry in expected.iter().flat_map(|list| list.split(", ")) {
+            if let Some((name, amount)) = entry.rsplit_once(' ') {
+                let amount: i64 = amount.parse().expect("an amount");
+                *wanted.entry(name.to_owned()).or_default() += amount;
+            }
+        }
+        wanted.retain(|_, amount| *amount != 0);
+        assert_eq!(self.movement(), wanted, "left: moved, right: stated");
+    }
+
+    /// What moved since the last call.
+    pub fn movement(&mut self) -> BTreeMap<String, i64> {
+        let now = self.totals();
+        let before = std::mem::replace(&mut self.seen, now);
+        let mut movement = BTreeMap::new();
+        for (name, value) in &self.seen {
+            let old = before.get(name).copied().unwrap_or(0);
+            if *value != old {
+                movement.insert(name.clone(), value.wrapping_sub(old).cast_signed());
+            }
+        }
+        for (name, old) in before {
+            if !self.seen.contains_key(&name) {
+                movement.insert(name, old.wrapping_neg().cast_signed());
+            }
+        }
+        movement
+    }
+
+    /// Every counter that is not zero.
+    fn totals(&self) -> BTreeMap<String, u64> {
+        let mut totals: BTreeMap<String, u64> = self.counters.moved().into_iter().collect();
+        for (_, record) in &self.reals {
+            let cell = record.shared.cell(WorkerId(0));
+            for (field, counter) in [
+                ("active", &cell.active),
+                ("inactive", &cell.inactive),
+                ("connections", &cell.connections),
+                ("in_packets", &cell.in_packets),
+                ("in_bytes", &cell.in_bytes),
+                ("out_packets", &cell.out_packets),
+                ("out_bytes", &cell.out_bytes),
+            ] {
+                let total = totals
+                    .entry(format!("{}.{field}", record.name))
+                    .or_default();
+                *total = total.wrapping_add(counter.value());
+            }
+        }
+        for (_, shared, _) in &self.shared {
+            *totals.entry("unserved".to_owned()).or_default() += shared.unserved_total();
+        }
+        totals.retain(|_, value| *value != 0);
+        totals
+    }
+
+    fn pass(&mut self, packet: &mut Frame, pass: Pass) -> Verdict {
+        let before = packet.data().to_vec();
+        let mut verdicts = [Verdict::Drop(DropReason::Stopping)];
+        let packets = std::slice::from_mut(packet);
+        self.pipeline
+            .process(packets, &mut verdicts, self.now, pass, &mut self.tray);
+        let [verdict] = verdicts;
+        let after = packet.data();
+        match verdict {
+            Verdict::Tx(_) => assert_eq!(verify(after), Ok(()), "{after:02x?}"),
+            Verdict::Punt(_) | Verdict::Wait(_) => {
+                assert_eq!(after, &before[..after.len()], "untouched but for padding");
+            }
+            Verdict::Drop(_) | Verdict::Redirect(_) => {}
+        }
+        verdict
+    }
+
+    fn build_services(&mut self) -> Services {
+        for (_, record) in &mut self.reals {
+            record.standing = Standing::Gone(self.plan.orphans);
+            record.weight = 0;
+        }
+        let mut services = Vec::new();
+        for plan in &self.plan.services {
+            let key = ServiceKey {
+                protocol: plan.protocol,
+                address: plan.vip.ip(),
+                port: plan.vip.port(),
+            };
+            let known = self.shared.iter().position(|(known, ..)| *known == key);
+            let position = known.unwrap_or(self.shared.len());
+            if known.is_none() {
+                let fresh = (key, ServiceShared::new(1), ServerList::default());
+                self.shared.push(fresh);
+            }
+            let id = ServiceId(position as u32);
+            let servers = plan
+                .reals
+                .iter()
+                .map(|real| server(&mut self.reals, key, id, plan.forward, real))
+                .collect();
+            let (_, shared, list) = &mut self.shared[position];
+            *list = ServerList::rebuilt(Some(list), servers);
+            services.push(VirtualService {
+                id,
+                key,
+                name: "web".into(),
+                scheduler: plan.scheduler,
+                list: list.clone(),
+                serve: plan.serve,
+                no_server: plan.no_server,
+                ever_translated: plan.forward.sees_replies(),
+                shared: Arc::clone(shared),
+            });
+        }
+        let records = self.reals.iter().map(|(_, record)| Some(record.clone()));
+        Services::new(
+            services,
+            records.collect(),
+            self.plan.timeouts,
+            self.plan.ipvs,
+            self.plan.transit,
+        )
+    }
+}
+
+/// A unit test may not forget to state a movement.
+#[cfg(test)]
+impl Drop for World {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.moved(&[]);
+        }
+    }
+}
+
+/// The server `plan` describes; its record is found or made.
+fn server(
+    reals: &mut Vec<(ServiceKey, RealRecord)>,
+    key: ServiceKey,
+    service: ServiceId,
+    forward: Forward,
+    plan: &RealPlan,
+) -> RealServer {
+    let (address, port) = (plan.address.ip(), plan.address.port());
+    let known = reals
+        .iter()
+        .position(|(of, record)| *of == key && record.address == address && record.port == port);
+    let shared = known.map_or_else(|| RealShared::new(1), |at| Arc::clone(&reals[at].1.shared));
+    let record = RealRecord {
+        name: match address {
+            IpAddr::V4(address) => address.octets()[3].to_string(),
+            IpAddr::V6(address) => format!("{:x}", address.segments()[7]),
+        }
+        .into(),
+        service,
+        address,
+        port,
+        protocol: key.protocol,
+        standing: Standing::Listed,
+        weight: plan.weight,
+        upper_threshold: plan.upper,
+        lower_threshold: plan.lower,
+        shared: Arc::clone(&shared),
+    };
+    let id = known.unwrap_or(reals.len());
+    match reals.get_mut(id) {
+        Some(slot) => slot.1 = record,
+        None => reals.push((key, record)),
+    }
+    let server = RealServer {
+        id: RealId(id as u32),
+        address,
+        port,
+        weight: plan.weight,
+        forward,
+        upper_threshold: plan.upper,
+        lower_threshold: plan.lower,
+        shared,
+    };
+    server.evaluate_overload();
+    server
+}
+
+fn build_forwarding(plan: &Plan) -> Forwarding {
+    let address = |text: &str| -> IpAddr { text.parse().expect("an address") };
+    let net = |text: &str| -> ipnet::IpNet { text.parse().expect("a prefix") };
+    let port = |number: u8| PortInfo {
+        name: if number == 0 { "outside" } else { "inside" }.to_owned(),
+        mac: port_mac(number),
+        mtu: plan.mtu[usize::from(number)],
+        up: true,
+        kernel_interface: plan.kernel_interface,
+        virtual_macs: Vec::new(),
+        addresses: vec![
+            net(&format!("10.0.{}.1/24", number + 1)),
+            net(&format!("fd00:{}::1/64", number + 1)),
+        ],
+    };
+    let ports = vec![port(0), port(1)];
+    let own = ports.iter().flat_map(|port| &port.addresses);
+    let mut local: Vec<IpAddr> = own.map(ipnet::IpNet::addr).collect();
+    if plan.vips_local {
+        local.extend(plan.services.iter().map(|service| service.vip.ip()));
+    }
+    let via = |port, gateway: Option<&str>| {
+        Route::Via(vec![NextHop {
+            port: PortId(port),
+            gateway: gateway.map(address),
+            weight: 1,
+        }])
+    };
+    let mut routes = vec![
+        (net("10.0.1.0/24"), via(0, None)),
+        (net("10.0.2.0/24"), via(1, None)),
+        (net("fd00:1::/64"), via(0, None)),
+        (net("fd00:2::/64"), via(1, None)),
+        (net("10.0.9.0/24"), via(0, Some("10.0.1.254"))),
+        (net("fd00:9::/64"), via(0, Some("fd00:1::254"))),
+        (net("203.0.113.0/24"), Route::Blackhole),
+    ];
+    routes.extend(
+        local
+            .iter()
+            .map(|own| (ipnet::IpNet::from(*own), Route::Local)),
+    );
+    let mut neighbours = Vec::new();
+    for number in 0..2_u8 {
+        for host in 2..255 {
+            for text in [
+                format!("10.0.{}.{host}", number + 1),
+                format!("fd00:{}::{host}", number + 1),
+            ] {
+                let address = address(&text);
+                let neighbour = Neighbour {
+                    port: PortId(number),
+                    address,
+                };
+                if plan.failed.contains(&address) {
+                    neighbours.push((neighbour, NeighbourState::Failed));
+                } else if !plan.unknown.contains(&address) {
+                    neighbours.push((neighbour, NeighbourState::Reachable(host_mac(address))));
+                }
+            }
+        }
+    }
+    Forwarding::new(ports, local, routes, neighbours)
+}
