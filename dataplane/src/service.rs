@@ -355,7 +355,7 @@ pub struct SchedulerCell {
 #[derive(Debug)]
 pub struct ServiceShared {
     cells: Box<[CachePadded<SchedulerCell>]>,
-    unserved: Box<[CachePadded<Counter>]>,
+    unserved: Arc<[CachePadded<Counter>]>,
 }
 
 impl ServiceShared {
@@ -364,6 +364,16 @@ impl ServiceShared {
         Arc::new(Self {
             cells: (0..workers).map(|_| CachePadded::default()).collect(),
             unserved: (0..workers).map(|_| CachePadded::default()).collect(),
+        })
+    }
+
+    /// The same counters with scheduler state that was never used.
+    pub fn with_fresh_schedulers(&self) -> Arc<Self> {
+        Arc::new(Self {
+            cells: (0..self.cells.len())
+                .map(|_| CachePadded::default())
+                .collect(),
+            unserved: Arc::clone(&self.unserved),
         })
     }
 
@@ -415,6 +425,10 @@ pub struct RealRecord {
     pub name: Arc<str>,
     /// The service it belongs or belonged to.
     pub service: ServiceId,
+    /// Section name of that service.
+    pub service_name: Arc<str>,
+    /// Forwarding method, the last one if it left.
+    pub forward: Forward,
     /// Address of the server.
     pub address: IpAddr,
     /// Port of the server.

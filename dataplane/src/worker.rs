@@ -195,6 +195,9 @@ impl Worker {
         }
         outbox.flush_all();
         outbox.reap();
+        counters
+            .dropped(DropReason::Stopping)
+            .add(desk.waiting.len() as u64);
         desk.waiting.clear();
         while let Some(job) = jobs.pop() {
             job.finish();

@@ -130,6 +130,7 @@ impl Daemon {
                 }
                 if tokio::time::Instant::now() >= deadline {
                     job.cancel();
+                    keep_until_released(job);
                     return Err(BackendError::Unavailable(
                         "a worker does not answer; see 'sluice status'".to_owned(),
                     ));
@@ -191,6 +192,15 @@ impl Daemon {
     }
 }
 
+/// Holds a job until its worker has let go of it, so that it is freed here and never there.
+fn keep_until_released(job: Arc<Job>) {
+    tokio::spawn(async move {
+        while Arc::strong_count(&job) > 1 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+}
+
 pub(super) fn unix_seconds(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
@@ -229,18 +239,16 @@ fn describe_service(published: &Published, service: &VirtualService) -> api::Ser
         .unwrap_or_default();
     let local = published.forwarding.is_local(service.key.address);
     let served = service.serve == Serve::Always || local;
-    let listed = service.list.servers.iter().map(|server| {
-        let record = published.services.real(server.id);
-        (server.id, record, server.forward)
-    });
-    let removed = published.services.reals().filter_map(|(id, record)| {
+    let servers = service.list.servers.iter();
+    let listed = servers.map(|server| published.services.real(server.id));
+    let removed = published.services.reals().filter_map(|(_, record)| {
         let gone = record.service == service.id && record.standing != Standing::Listed;
-        gone.then_some((id, Some(record), Forward::Dr))
+        gone.then_some(Some(record))
     });
     let mut active = 0;
     let mut inactive = 0;
     let mut real_servers = Vec::new();
-    for (_, record, forward) in listed.chain(removed) {
+    for record in listed.chain(removed) {
         let Some(record) = record else { continue };
         let counts = record.shared.connections();
         active += counts.0;
@@ -249,7 +257,7 @@ fn describe_service(published: &Published, service: &VirtualService) -> api::Ser
         if record.standing != Standing::Listed && counts == (0, 0) {
             continue;
         }
-        real_servers.push(describe_real(record, forward, counts));
+        real_servers.push(describe_real(record, counts));
     }
     api::Service {
         name: service.name.to_string(),
@@ -278,12 +286,12 @@ fn describe_service(published: &Published, service: &VirtualService) -> api::Ser
     }
 }
 
-fn describe_real(record: &RealRecord, method: Forward, counts: (u64, u64)) -> api::RealServer {
+fn describe_real(record: &RealRecord, counts: (u64, u64)) -> api::RealServer {
     api::RealServer {
         name: record.name.to_string(),
         address: record.address,
         port: record.port,
-        forward: forward(method),
+        forward: forward(record.forward),
         weight: record.weight,
         configured_weight: record.weight,
         lower_threshold: record.lower_threshold,
@@ -300,14 +308,11 @@ fn describe_real(record: &RealRecord, method: Forward, counts: (u64, u64)) -> ap
 }
 
 fn describe_row(published: &Published, row: &ConnectionRow) -> api::Connection {
-    let service = published
-        .services
-        .service(row.service)
-        .map_or_else(|| "?".to_owned(), |service| service.name.to_string());
-    let real = published
-        .services
-        .real(row.real)
-        .map_or_else(|| "?".to_owned(), |real| real.name.to_string());
+    // Control keeps the record of every server that has connections.
+    let (service, real) = match published.services.real(row.real) {
+        Some(real) => (real.service_name.to_string(), real.name.to_string()),
+        None => ("?".to_owned(), "?".to_owned()),
+    };
     api::Connection {
         protocol: protocol(row.protocol),
         state: row.state.name().to_owned(),

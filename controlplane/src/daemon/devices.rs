@@ -137,8 +137,8 @@ fn start(
     let stopped: Port<Stopped> = Port::by_name(&device_name(device))?;
     let info = stopped.info()?;
     let wanted = config.rx_queues.unwrap_or(workers as u16).max(1);
-    // Some devices insist on equal numbers; more queues than workers help nobody.
-    let queues = wanted.min(workers as u16).min(info.max_rx_queues.max(1));
+    // Some devices insist on equal numbers.
+    let queues = wanted.min(info.max_rx_queues.max(1));
     let mut settings = dataplane::dpdk::PortConfig::new(mempool);
     settings.rx_queues = queues;
     settings.tx_queues = queues.min(info.max_tx_queues.max(1));

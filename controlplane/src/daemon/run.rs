@@ -47,7 +47,7 @@ impl Running {
         log::info!(
             "ready: {} port(s), {} virtual service(s), {} worker(s)",
             config.ports.len(),
-            self.daemon.tables.published().services.services().len(),
+            self.daemon.tables.services().services().len(),
             self.daemon.workers.len()
         );
 
@@ -136,7 +136,7 @@ impl Running {
 
     async fn publish_forwarding(&mut self) {
         let forwarding = self.linux.forwarding();
-        let services = Arc::clone(&self.daemon.tables.published().services);
+        let services = self.daemon.tables.services();
         self.linux.keep_resolved(&forwarding, &services).await;
         self.daemon.tables.publish_forwarding(forwarding);
     }
@@ -240,19 +240,23 @@ impl Running {
             }
         };
         let problems = self.apply(&loaded).await;
-        let mut warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
-        warnings.extend(problems.iter().cloned());
+        let mut message = match changes.list.len() {
+            0 => "nothing changed".to_owned(),
+            1 => "1 change applied".to_owned(),
+            count => format!("{count} changes applied"),
+        };
+        if !problems.is_empty() {
+            message.push_str(", but Linux refused something (see the warnings)");
+        }
+        let mut warnings = problems.clone();
+        warnings.extend(loaded.warnings.iter().map(ToString::to_string));
         let mut state = self.daemon.state();
         state.loaded = loaded;
         state.warnings = problems;
         state.config_epoch += 1;
         api::ReloadReport {
             ok: true,
-            message: match changes.list.len() {
-                0 => "nothing changed".to_owned(),
-                1 => "1 change applied".to_owned(),
-                count => format!("{count} changes applied"),
-            },
+            message,
             config_epoch: state.config_epoch,
             errors: Vec::new(),
             warnings,

@@ -125,10 +125,9 @@ impl Daemon {
     /// recovered since the last call.
     pub(super) fn watch_workers(&self) -> Vec<(usize, bool)> {
         let now = Instant::now();
-        let published = self.tables.published();
-        let newest = (published.services_epoch, published.forwarding_epoch);
+        let (newest, seen) = self.tables.epochs();
         let mut state = self.state();
-        let late = published.seen.iter().any(|seen| *seen != newest);
+        let late = seen.iter().any(|seen| *seen != newest);
         state.late_since = match (late, state.late_since) {
             (false, _) => None,
             (true, since) => since.or(Some(now)),

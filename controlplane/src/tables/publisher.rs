@@ -62,6 +62,14 @@ struct Shared {
     forwarding: epoch::Publisher<Forwarding>,
 }
 
+impl Shared {
+    fn seen(&self) -> Vec<(u64, u64)> {
+        (0..self.registry.workers())
+            .map(|worker| (self.services.seen(worker), self.forwarding.seen(worker)))
+            .collect()
+    }
+}
+
 /// The thread's own state.
 pub struct Publisher {
     requests: Receiver<Request>,
@@ -226,7 +234,21 @@ impl Handle {
         }
     }
 
-    /// What is published now.
+    /// The newest epochs of services and forwarding, and per worker those it works with.
+    pub fn epochs(&self) -> ((u64, u64), Vec<(u64, u64)>) {
+        let shared = lock(&self.shared);
+        (
+            (shared.services.epoch(), shared.forwarding.epoch()),
+            shared.seen(),
+        )
+    }
+
+    /// The newest services table.
+    pub fn services(&self) -> Arc<Services> {
+        Arc::clone(lock(&self.shared).services.current())
+    }
+
+    /// What is published now, with totals over every server: for listings, not for watching.
     pub fn published(&self) -> Published {
         let shared = lock(&self.shared);
         Published {
@@ -234,9 +256,7 @@ impl Handle {
             services_epoch: shared.services.epoch(),
             forwarding: Arc::clone(shared.forwarding.current()),
             forwarding_epoch: shared.forwarding.epoch(),
-            seen: (0..shared.registry.workers())
-                .map(|worker| (shared.services.seen(worker), shared.forwarding.seen(worker)))
-                .collect(),
+            seen: shared.seen(),
             totals: shared.registry.totals(),
             tombstones: shared.registry.tombstones(),
         }

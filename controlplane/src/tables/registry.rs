@@ -7,9 +7,10 @@
 //! its totals with the service, so that a service's counters never run backwards.
 
 use super::desired::{Desired, DesiredService};
+use dataplane::scheduler::SchedulerKind;
 use dataplane::service::{
-    Orphans, RealId, RealRecord, RealServer, RealShared, ServerList, ServiceId, ServiceKey,
-    ServiceShared, Services, Standing, Traffic, VirtualService,
+    Forward, Orphans, RealId, RealRecord, RealServer, RealShared, ServerList, ServiceId,
+    ServiceKey, ServiceShared, Services, Standing, Traffic, VirtualService,
 };
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -41,11 +42,14 @@ struct ServiceIdentity {
     retired: Traffic,
     gone_since: Option<Instant>,
     on_real_removed: Orphans,
+    scheduler: SchedulerKind,
 }
 
 #[derive(Debug)]
 struct RealIdentity {
     name: Arc<str>,
+    service_name: Arc<str>,
+    forward: Forward,
     service: ServiceKey,
     service_id: ServiceId,
     address: IpAddr,
@@ -55,6 +59,8 @@ struct RealIdentity {
     upper_threshold: u32,
     lower_threshold: u32,
     gone: Option<Gone>,
+    /// It had no connections when [`Registry::forget`] last looked.
+    idle_before: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -140,16 +146,20 @@ impl Registry {
         )
     }
 
-    /// Forgets servers that have been gone for [`GRACE`], have no connections, and that every
+    /// Forgets servers that have been gone for [`GRACE`], have no connections now and had none at
+    /// the call before (a connection on its way from one count to the other is in neither), and that every
     /// worker knows to be gone (`seen` = the oldest services epoch any worker works with). True
     /// if something was forgotten, so that a new table is worth building.
     pub fn forget(&mut self, seen: u64, now: Instant) -> bool {
         let before = self.free.len();
         for (index, real) in self.reals.iter_mut().enumerate() {
-            let due = real.as_ref().is_some_and(|real| {
-                real.gone
-                    .is_some_and(|gone| now - gone.since >= GRACE && seen >= gone.epoch)
-                    && real.shared.connections() == (0, 0)
+            let due = real.as_mut().is_some_and(|real| {
+                let idle = real.shared.connections() == (0, 0);
+                let idle_before = std::mem::replace(&mut real.idle_before, idle);
+                let gone = real
+                    .gone
+                    .is_some_and(|gone| now - gone.since >= GRACE && seen >= gone.epoch);
+                gone && idle && idle_before
             });
             if !due {
                 continue;
@@ -215,6 +225,7 @@ impl Registry {
                 retired: Traffic::default(),
                 gone_since: None,
                 on_real_removed: desired.on_real_removed,
+                scheduler: desired.scheduler,
             };
             self.next_service += 1;
             self.services.insert(desired.key, identity);
@@ -228,6 +239,8 @@ impl Registry {
                 let entry = self.reals[real_id.0 as usize].as_mut();
                 let entry = entry.expect("real_id returns an id that is in use");
                 entry.name = Arc::clone(&server.name);
+                entry.service_name = Arc::clone(&desired.name);
+                entry.forward = server.forward;
                 entry.weight = server.weight;
                 entry.upper_threshold = server.upper_threshold;
                 entry.lower_threshold = server.lower_threshold;
@@ -248,6 +261,12 @@ impl Registry {
             .services
             .get_mut(&desired.key)
             .expect("inserted above if it was missing");
+        // Another scheduler, or a service that was gone, starts afresh, as in the kernel.
+        if service.scheduler != desired.scheduler || service.gone_since.is_some() {
+            service.scheduler = desired.scheduler;
+            service.shared = service.shared.with_fresh_schedulers();
+            service.list = None;
+        }
         service.gone_since = None;
         service.on_real_removed = desired.on_real_removed;
         service.ever_translated |= servers.iter().any(|s| s.forward.sees_replies());
@@ -281,6 +300,8 @@ impl Registry {
         }
         let identity = RealIdentity {
             name: "".into(),
+            service_name: "".into(),
+            forward: Forward::Dr,
             service,
             service_id,
             address,
@@ -290,6 +311,7 @@ impl Registry {
             upper_threshold: 0,
             lower_threshold: 0,
             gone: None,
+            idle_before: false,
         };
         let id = if let Some(free) = self.free.pop() {
             self.reals[free as usize] = Some(identity);
@@ -307,6 +329,8 @@ impl RealIdentity {
     fn record(&self) -> RealRecord {
         RealRecord {
             name: Arc::clone(&self.name),
+            service_name: Arc::clone(&self.service_name),
+            forward: self.forward,
             service: self.service_id,
             address: self.address,
             port: self.port,
@@ -328,7 +352,6 @@ mod tests {
     use super::*;
     use crate::tables::DesiredServer;
     use dataplane::address::Protocol;
-    use dataplane::service::Forward;
     use dataplane::verdict::WorkerId;
 
     fn server(last: u8, weight: u32) -> DesiredServer {
@@ -419,7 +442,7 @@ mod tests {
         assert!(!registry.forget(3, late), "it still has a connection");
         cell.inactive.sub(1);
         assert!(!registry.forget(2, late), "a worker may still choose it");
-        assert!(registry.forget(3, late));
+        assert!(registry.forget(3, late), "idle twice in a row");
         assert_eq!(registry.tombstones(), 0);
         let key = first.services()[0].key;
         assert_eq!(registry.totals()[&key].traffic.in_packets, 3);

@@ -208,7 +208,10 @@ impl<A: Address> Table<A> {
         let (state, timeout) = (connection.state(), connection.timeout());
         let transition = connection.on_packet(direction, signal, now, timeouts, table);
         let rearm = connection.timeout() < timeout;
-        if rearm || connection.state() != state || Class::may_change_at(connection) {
+        if rearm
+            || connection.state() != state
+            || (direction == Direction::Input && Class::may_change_at(connection))
+        {
             let connection = *connection;
             self.requeue(slot, &connection, rearm, now);
         }

@@ -107,6 +107,8 @@ pub enum Resolution {
     Blackhole,
     /// No route, or an unreachable route.
     NoRoute,
+    /// The port it leaves by is down.
+    Down,
 }
 
 /// A resolved way out.
@@ -252,6 +254,9 @@ impl Forwarding {
         let Some(port) = self.port(hop.port) else {
             return Resolution::NoRoute;
         };
+        if !port.up {
+            return Resolution::Down;
+        }
         match self.neighbours.get(&neighbour) {
             Some(NeighbourState::Reachable(mac)) => Resolution::Ready(Adjacency {
                 port: hop.port,

@@ -13,7 +13,7 @@ use crate::connection::{
 use crate::counters::Event;
 use crate::packet::{Fragment, Headers, Parsed, punt_class, tcp};
 use crate::scheduler::Request;
-use crate::service::{Orphans, RealId, Serve, Services, Standing, VirtualService};
+use crate::service::{Orphans, RealId, RealServer, Serve, Services, Standing, VirtualService};
 use crate::verdict::{DropReason, PortId, PuntClass, Verdict};
 use arrayvec::ArrayVec;
 
@@ -111,8 +111,10 @@ impl Context<'_> {
                     return Known::Reset;
                 }
                 (Orphans::Reset, Direction::Input) if syn => return Known::Over,
+                // The kernel's switch is about client packets; replies it lets pass.
+                (Orphans::Reschedule | Orphans::Silent, Direction::Output) => {}
                 (
-                    Orphans::Expire | Orphans::Reset | Orphans::Reschedule | Orphans::Silent,
+                    Orphans::Expire | Orphans::Reset | Orphans::Silent,
                     Direction::Input | Direction::Output,
                 ) => return Known::Decided(Verdict::Drop(DropReason::ServerGone)),
             }
@@ -172,6 +174,10 @@ impl Context<'_> {
         let Some(service) = services.find(tuple.protocol, vip, tuple.destination.port) else {
             return self.not_ours(packet, headers, vip, spare);
         };
+        // Nobody else may speak for one of our addresses; a connection from one would loop.
+        if self.forwarding.is_local(tuple.source.address.into()) {
+            return Verdict::Drop(DropReason::MartianSource);
+        }
         if service.serve == Serve::WhileLocal && !self.forwarding.is_local(vip) {
             return Verdict::Drop(DropReason::VipBackup);
         }
@@ -258,17 +264,16 @@ impl Context<'_> {
                 self.services.ipvs.table,
             );
             match self.insert(table, connection) {
-                Ok(slot) => {
-                    let cell = server.shared.cell(self.state.worker);
-                    cell.connections.add(1);
-                    cell.in_packets.add(1);
-                    cell.in_bytes.add(headers.ip_length() as u64);
-                    match transition {
-                        Transition::BecameActive => cell.active.add(1),
-                        Transition::None | Transition::BecameInactive => cell.inactive.add(1),
+                Ok(slot) => return Ok(self.bound(server, headers, transition, slot)),
+                Err(InsertError::ReplyKeyInUse(holder))
+                    if table.get(holder).is_expired(self.now) =>
+                {
+                    // Dead, only not collected yet: out of the way, and the same server again.
+                    self.end(table, holder);
+                    if let Ok(slot) = self.insert(table, connection) {
+                        return Ok(self.bound(server, headers, transition, slot));
                     }
-                    server.evaluate_overload();
-                    return Ok(slot);
+                    return Err(DropReason::TableFull);
                 }
                 Err(InsertError::ReplyKeyInUse(_)) => {
                     if excluded.try_push(server.id).is_err() {
@@ -281,6 +286,26 @@ impl Context<'_> {
                 }
             }
         }
+    }
+
+    /// Accounts a new connection and its first packet to its server.
+    fn bound(
+        &self,
+        server: &RealServer,
+        headers: &Headers,
+        transition: Transition,
+        slot: Slot,
+    ) -> Slot {
+        let cell = server.shared.cell(self.state.worker);
+        cell.connections.add(1);
+        cell.in_packets.add(1);
+        cell.in_bytes.add(headers.ip_length() as u64);
+        match transition {
+            Transition::BecameActive => cell.active.add(1),
+            Transition::None | Transition::BecameInactive => cell.inactive.add(1),
+        }
+        server.evaluate_overload();
+        slot
     }
 
     /// Inserts, making room by eviction if need be.
@@ -382,11 +407,11 @@ fn signal(headers: &Headers) -> Signal {
     }
 }
 
-/// `conn_reuse_mode` (spec 3.6): bit 0 gives up connections that are over, bit 1 also half-closed
-/// ones whose replies we do not see.
+/// `conn_reuse_mode` (spec 3.6): any but 0 gives up connections that are over, bit 1 also
+/// half-closed ones whose replies we do not see.
 fn may_be_reused<A: Address>(connection: &Connection<A>, mode: u8) -> bool {
     match connection.state() {
-        State::Tcp(TcpState::TimeWait | TcpState::Close) => mode & 1 != 0,
+        State::Tcp(TcpState::TimeWait | TcpState::Close) => mode != 0,
         State::Tcp(TcpState::FinWait) => mode & 2 != 0 && connection.is_no_output(),
         _ => false,
     }

@@ -144,6 +144,7 @@ impl Context<'_> {
                 let error = IcmpError::HostUnreachable;
                 return Err(self.answer(packet, headers, error, speaker, DropReason::NoRoute));
             }
+            Resolution::Down => return Err(Verdict::Drop(DropReason::PortDown)),
             Resolution::Blackhole => return Err(Verdict::Drop(DropReason::Blackhole)),
             Resolution::Local => return Err(self.to_stack(packet, headers)),
         };

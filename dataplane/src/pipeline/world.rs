@@ -500,6 +500,8 @@ fn server(
         }
         .into(),
         service,
+        service_name: "test".into(),
+        forward,
         address,
         port,
         protocol: key.protocol,
