@@ -9,6 +9,8 @@ use crate::kernel::mirror::{Mirror, MirrorCounters};
 use crate::kernel::neighbours::Neighbours;
 use crate::kernel::netlink::Rtnl;
 use crate::kernel::routes::{Routes, StaticRoute};
+use crate::kernel::sysctl;
+use crate::kernel::tap::Tap;
 use crate::kernel::view::KernelView;
 use dataplane::forwarding::Forwarding;
 use dataplane::packet::MacAddress;
@@ -19,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::watch;
 
 /// The Linux side of all ports.
@@ -32,6 +35,10 @@ pub(super) struct Linux {
     routes: Routes,
     neighbours: Neighbours,
     ports: Vec<PortBinding>,
+    /// By port: the name of its interface, and where its TAP reads the MTU.
+    interfaces: Vec<Option<(String, Arc<AtomicU32>)>>,
+    /// Largest MTU the packet buffers have room for.
+    largest_mtu: u16,
     fixed: Vec<(Neighbour, MacAddress)>,
 }
 
@@ -50,13 +57,23 @@ impl Linux {
             mirror,
             views,
             ports: Vec::new(),
+            interfaces: Vec::new(),
+            largest_mtu: 0,
             fixed: Vec::new(),
         })
     }
 
     /// Takes the ports over, with whatever an earlier process left on their interfaces; the TAPs it
     /// left of ports that are no longer configured go.
-    pub(super) async fn take(&mut self, ports: Vec<PortBinding>) {
+    pub(super) async fn take(&mut self, ports: Vec<PortBinding>, taps: &[Option<Tap>]) {
+        self.largest_mtu = ports.iter().map(|port| port.mtu).max().unwrap_or(0);
+        self.interfaces = taps
+            .iter()
+            .map(|tap| {
+                let tap = tap.as_ref()?;
+                Some((tap.name().to_owned(), Arc::clone(tap.mtu())))
+            })
+            .collect();
         let interfaces: Vec<u32> = ports.iter().filter_map(|port| port.interface).collect();
         for interface in &interfaces {
             if let Err(error) = self.links.claim(*interface).await {
@@ -77,6 +94,33 @@ impl Linux {
         self.addresses.adopt(&view, &interfaces);
         self.routes.adopt(&view, &interfaces);
         self.ports = ports;
+    }
+
+    /// Finds interfaces that were removed and made again; true if there was one, so that addresses
+    /// and routes must be applied again.
+    pub(super) async fn rebind(&mut self) -> bool {
+        let view = self.view();
+        let mut renewed = Vec::new();
+        for (port, interface) in self.ports.iter_mut().zip(&self.interfaces) {
+            let Some((name, _)) = interface else { continue };
+            let Some(link) = view.link_named(name) else {
+                continue;
+            };
+            if port.interface != Some(link.index) {
+                log::warn!("{name} was made anew: it gets its addresses and routes again");
+                port.interface = Some(link.index);
+                renewed.push((link.index, name.clone()));
+            }
+        }
+        for (index, name) in &renewed {
+            if let Err(error) = self.links.claim(*index).await {
+                log::warn!("{name}: cannot be marked: {error}");
+            }
+            if let Err(error) = sysctl::prepare_port(name) {
+                log::warn!("{name}: {error}");
+            }
+        }
+        !renewed.is_empty()
     }
 
     /// The kernel's tables now.
@@ -125,12 +169,25 @@ impl Linux {
     /// what could not be done, one sentence each.
     pub(super) async fn apply(&mut self, config: &Config) -> Vec<String> {
         let mut problems = Vec::new();
-        for (binding, port) in self.ports.iter_mut().zip(&config.ports) {
-            if binding.mtu != port.mtu
-                && let Some(interface) = binding.interface
-                && let Err(error) = self.links.set_mtu(interface, port.mtu).await
-            {
-                problems.push(format!("[port {}] mtu: {error}", port.name));
+        let interfaces = self.interfaces.iter();
+        for ((binding, port), interface) in self.ports.iter_mut().zip(&config.ports).zip(interfaces)
+        {
+            if binding.mtu == port.mtu {
+                continue;
+            }
+            if port.mtu > self.largest_mtu {
+                problems.push(format!(
+                    "[port {}] mtu: packet buffers have room for {} bytes; a larger MTU needs a restart",
+                    port.name, self.largest_mtu
+                ));
+                continue;
+            }
+            if let (Some(index), Some((_, cell))) = (binding.interface, interface) {
+                if let Err(error) = self.links.set_mtu(index, port.mtu).await {
+                    problems.push(format!("[port {}] mtu: {error}", port.name));
+                    continue;
+                }
+                cell.store(u32::from(port.mtu), Ordering::Relaxed);
             }
             binding.mtu = port.mtu;
         }
@@ -147,6 +204,7 @@ impl Linux {
             problems.push(format!("route {route}: {error}"));
         }
         self.fix_neighbours(config, &mut problems).await;
+        problems.extend(forwarding_problem(config));
         problems
     }
 
@@ -286,4 +344,22 @@ impl Linux {
             problems.push(format!("[neighbor {address}]: {error}"));
         }
     }
+}
+
+/// Servers behind NAT use the director as gateway for their own traffic too, which Linux forwards
+/// only if it may.
+fn forwarding_problem(config: &Config) -> Option<String> {
+    let translated = config
+        .virtual_servers
+        .iter()
+        .flat_map(|service| &service.real_servers)
+        .any(|server| server.forward == crate::config::Forward::Nat);
+    let forwards = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward")
+        .is_ok_and(|text| text.trim() != "0");
+    let by_kernel = config.global.transit == crate::config::Transit::Kernel;
+    (translated && by_kernel && !forwards).then(|| {
+        "net.ipv4.ip_forward is 0: real servers that use this box as gateway reach nothing but \
+         their clients; switch it on, or set transit = fast or drop"
+            .to_owned()
+    })
 }

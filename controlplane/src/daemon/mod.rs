@@ -9,6 +9,7 @@
 
 mod arguments;
 mod backend;
+mod beneath;
 mod devices;
 mod linux;
 mod rates;
@@ -173,6 +174,11 @@ pub fn main() -> ExitCode {
         }
         println!("{}", config::summary(&arguments.config, &loaded.config));
         return ExitCode::SUCCESS;
+    }
+    if loaded.config.ports.is_empty() {
+        let path = arguments.config.display();
+        eprintln!("{path}: no [port] section: there is nothing to forward; expected at least one");
+        return ExitCode::from(BAD_CONFIGURATION);
     }
     log_output::set(&loaded.config.global.log);
     match start::start(&arguments, options, loaded).and_then(start::Running::run) {

@@ -13,6 +13,10 @@ const MBUF_OVERHEAD: u64 = 128 + 64;
 const HEADROOM: u64 = 128;
 /// EAL's own needs, in bytes: rings, queues, device state.
 const EAL_BASE: u64 = 96 << 20;
+/// Packet buffers a queue may hold: descriptors both ways, and twice a fill ring of `net_af_xdp`.
+const MBUFS_PER_QUEUE: u32 = 1024 + 1024 + 2 * 2048;
+/// Packet buffers beside the queues: rings to and from Linux, the waiting room, lcore caches.
+const MBUFS_BESIDES: u32 = 4096;
 /// Packet buffers of a small and of a hugepage-backed box.
 const MBUFS_SMALL: u32 = 16_383;
 const MBUFS_LARGE: u32 = 65_535;
@@ -37,6 +41,28 @@ pub(super) enum ResourceError {
         "idle = busy needs a CPU for every worker, but CPU {0} would be shared with the control core; use idle = adaptive or other worker_cores"
     )]
     BusyShared(usize),
+    /// `memory` is too little.
+    #[error(
+        "memory is too little for {queues} receive queue(s); set it to at least {wanted}MB, or leave it out"
+    )]
+    Memory {
+        /// Megabytes needed.
+        wanted: u64,
+        /// Receive queues.
+        queues: u32,
+    },
+    /// `connections` needs more memory than there is.
+    #[error(
+        "connections = {connections} needs {wanted} MB for the tables, but only {available} MB of memory are available; lower it"
+    )]
+    Connections {
+        /// What is configured.
+        connections: u64,
+        /// Megabytes needed.
+        wanted: u64,
+        /// Megabytes available.
+        available: u64,
+    },
     /// `hugepages = yes` and not enough of them.
     #[error(
         "hugepages = yes needs {wanted} free hugepages of 2 MB, there are {free}; reserve them with: echo {wanted} > /proc/sys/vm/nr_hugepages"
@@ -122,10 +148,11 @@ pub(super) enum Hugepages {
 }
 
 impl Memory {
-    /// Sizes memory for the largest `mtu` of the ports; `fixed` is `memory` in bytes, `None` =
-    /// auto; `free_pages` counts free hugepages of 2 MB.
+    /// Sizes memory for the largest `mtu` of the ports and `queues` receive queues in all; `fixed`
+    /// is `memory` in bytes, `None` = auto; `free_pages` counts free hugepages of 2 MB.
     pub(super) fn plan(
         mtu: u16,
+        queues: u32,
         fixed: Option<u64>,
         hugepages: Hugepages,
         free_pages: u64,
@@ -134,8 +161,17 @@ impl Memory {
         let frame = u64::from(mtu) + 14 + 8;
         let data_room = (HEADROOM + frame).next_multiple_of(64).max(2048 + HEADROOM);
         let bytes_for = |mbufs: u32| u64::from(mbufs) * (data_room + MBUF_OVERHEAD) + EAL_BASE;
-        let large = fixed.unwrap_or_else(|| bytes_for(MBUFS_LARGE));
-        let small = fixed.unwrap_or_else(|| bytes_for(MBUFS_SMALL));
+        let needed = (queues * MBUFS_PER_QUEUE + MBUFS_BESIDES).next_power_of_two() - 1;
+        if let Some(fixed) = fixed
+            && fixed < bytes_for(needed)
+        {
+            return Err(ResourceError::Memory {
+                wanted: bytes_for(needed).div_ceil(1 << 20),
+                queues,
+            });
+        }
+        let large = fixed.unwrap_or_else(|| bytes_for(needed.max(MBUFS_LARGE)));
+        let small = fixed.unwrap_or_else(|| bytes_for(needed.max(MBUFS_SMALL)));
         let pages = |bytes: u64| bytes.div_ceil(2 << 20);
         let use_huge = match hugepages {
             Hugepages::No => false,
@@ -155,7 +191,7 @@ impl Memory {
         };
         let room = bytes.saturating_sub(EAL_BASE) / (data_room + MBUF_OVERHEAD);
         // Of the form 2^n - 1, which mempools like best.
-        let mbufs = (room + 1).max(1024).min(u64::from(MBUFS_LARGE) + 1);
+        let mbufs = (room + 1).min(u64::from(needed.max(MBUFS_LARGE)) + 1);
         let mbufs = (1_u64 << mbufs.ilog2()) - 1;
         Ok(Self {
             mbufs: mbufs as u32,
@@ -164,6 +200,62 @@ impl Memory {
             hugepages: use_huge,
         })
     }
+}
+
+/// Bytes a connection takes in the tables, all in; see the tests of the connection table.
+const BYTES_V4: u64 = 100;
+const BYTES_V6: u64 = 180;
+/// One connection in this many may be IPv6 before its table says no.
+pub(super) const V6_SHARE: u64 = 4;
+
+/// Refuses a number of connections whose tables do not fit into the memory that is available.
+pub(super) fn check_connections(
+    connections: u64,
+    available_bytes: Option<u64>,
+) -> Result<(), ResourceError> {
+    let wanted = connections * BYTES_V4 + connections / V6_SHARE * BYTES_V6;
+    match available_bytes {
+        Some(available) if wanted > available => Err(ResourceError::Connections {
+            connections,
+            wanted: wanted >> 20,
+            available: available >> 20,
+        }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Memory that can be had without swapping, in bytes.
+pub(super) fn available_memory() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().ok()?;
+    Some(kilobytes << 10)
+}
+
+/// Capabilities `sluiced` needs, by number and name (capabilities(7)).
+const CAPABILITIES: [(u32, &str); 4] = [
+    (12, "NET_ADMIN"),
+    (13, "NET_RAW"),
+    (14, "IPC_LOCK"),
+    (21, "SYS_ADMIN"),
+];
+
+/// Names of the needed capabilities that this process lacks.
+pub(super) fn missing_capabilities() -> Vec<&'static str> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        // A kernel that does not say lets things fail where they do.
+        .unwrap_or(u64::MAX);
+    CAPABILITIES
+        .iter()
+        .filter(|(bit, _)| effective >> bit & 1 == 0)
+        .map(|(_, name)| *name)
+        .collect()
 }
 
 /// The EAL command line.
@@ -283,8 +375,8 @@ pub(super) fn hugetlbfs_mounted() -> bool {
     fs::read_to_string("/proc/mounts").is_ok_and(|mounts| {
         mounts
             .lines()
-            .filter_map(|line| line.split(' ').nth(2))
-            .any(|kind| kind == "hugetlbfs")
+            .filter(|line| line.split(' ').nth(2) == Some("hugetlbfs"))
+            .any(|line| line.contains("pagesize=2M"))
     })
 }
 
@@ -326,18 +418,33 @@ mod tests {
 
     #[test]
     fn hugepages_are_used_if_there_are_enough_and_demanded_only_by_yes() {
-        let none = Memory::plan(1500, None, Hugepages::Auto, 0).unwrap();
+        let none = Memory::plan(1500, 1, None, Hugepages::Auto, 0).unwrap();
         assert!(!none.hugepages);
         assert_eq!(none.mbufs, MBUFS_SMALL);
-        let many = Memory::plan(1500, None, Hugepages::Auto, 1000).unwrap();
+        let many = Memory::plan(1500, 1, None, Hugepages::Auto, 1000).unwrap();
         assert!(many.hugepages);
         assert_eq!(many.mbufs, MBUFS_LARGE);
-        assert!(Memory::plan(1500, None, Hugepages::Yes, 3).is_err());
+        assert!(Memory::plan(1500, 1, None, Hugepages::Yes, 3).is_err());
+    }
+
+    #[test]
+    fn many_queues_get_more_buffers_and_too_little_memory_is_said() {
+        let plan = Memory::plan(1500, 8, None, Hugepages::No, 0).unwrap();
+        assert!(plan.mbufs >= 8 * MBUFS_PER_QUEUE, "{plan:?}");
+        let error = Memory::plan(1500, 8, Some(64 << 20), Hugepages::No, 0).unwrap_err();
+        assert!(error.to_string().contains("8 receive queue(s)"), "{error}");
+    }
+
+    #[test]
+    fn tables_that_do_not_fit_are_refused_in_one_sentence() {
+        assert!(check_connections(1_000_000, Some(1 << 30)).is_ok());
+        let error = check_connections(1_000_000_000, Some(8 << 30)).unwrap_err();
+        assert!(error.to_string().contains("8192 MB of memory"), "{error}");
     }
 
     #[test]
     fn jumbo_frames_fit_one_buffer() {
-        let plan = Memory::plan(9000, None, Hugepages::No, 0).unwrap();
+        let plan = Memory::plan(9000, 1, None, Hugepages::No, 0).unwrap();
         assert!(plan.data_room >= 9000 + 14 + 8 + 128);
     }
 
@@ -350,7 +457,7 @@ mod tests {
         let plan = EalPlan {
             prefix: "x",
             cpus: &cpus,
-            memory: Memory::plan(1500, None, Hugepages::No, 0).unwrap(),
+            memory: Memory::plan(1500, 1, None, Hugepages::No, 0).unwrap(),
             hugetlbfs: false,
             devices: &["net_af_xdp0,iface=dev0".to_owned()],
             extra: &["--legacy-mem".to_owned()],

@@ -10,7 +10,7 @@ use crate::kernel::neighbours::PROBE_INTERVAL;
 use crate::log_output;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -23,6 +23,27 @@ const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a reload waits for the workers to take the new tables.
 const TAKE_TIME: Duration = Duration::from_secs(2);
 
+/// The signals `sluiced` answers to, caught from the start on: one that comes earlier than the
+/// main loop waits for it and does not end the process half built.
+pub(super) struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    user: Signal,
+}
+
+impl Signals {
+    /// Catches them. Needs a runtime.
+    pub(super) fn catch() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            user: signal(SignalKind::user_defined1())?,
+        })
+    }
+}
+
 impl Running {
     /// Serves until TERM or INT, then takes everything down.
     pub(super) fn run(mut self) -> Result<(), Error> {
@@ -33,11 +54,6 @@ impl Running {
     }
 
     async fn serve(&mut self) -> Result<(), Error> {
-        let mut hangup = signal(SignalKind::hangup())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut user = signal(SignalKind::user_defined1())?;
-
         let config = self.daemon.state().loaded.config.clone();
         self.become_ready(&config).await;
         let (stop_admin, admin_stopped) = oneshot::channel::<()>();
@@ -64,9 +80,9 @@ impl Running {
         );
         loop {
             tokio::select! {
-                _ = terminate.recv() => break log::info!("TERM: stopping"),
-                _ = interrupt.recv() => break log::info!("INT: stopping"),
-                _ = hangup.recv() => {
+                _ = self.signals.terminate.recv() => break log::info!("TERM: stopping"),
+                _ = self.signals.interrupt.recv() => break log::info!("INT: stopping"),
+                _ = self.signals.hangup.recv() => {
                     self.reload().await;
                 }
                 Some(reply) = self.reloads.recv() => {
@@ -74,8 +90,8 @@ impl Running {
                     // Who asked may have hung up.
                     let _ = reply.send(report);
                 }
-                _ = user.recv() => dump(&self.daemon),
-                Ok(()) = views.changed() => self.publish_forwarding().await,
+                _ = self.signals.user.recv() => dump(&self.daemon),
+                Ok(()) = views.changed() => self.follow_kernel().await,
                 _ = asks.tick() => {
                     while let Some(neighbour) = self.asks.pop() {
                         self.linux.resolve(neighbour).await;
@@ -132,6 +148,18 @@ impl Running {
                 log::error!("admin API: {error}");
             }
         }))
+    }
+
+    /// The kernel's tables changed. An interface of ours that was removed and made again gets back
+    /// what it had.
+    async fn follow_kernel(&mut self) {
+        if self.linux.rebind().await {
+            let config = self.daemon.state().loaded.config.clone();
+            for problem in self.linux.apply(&config).await {
+                log::warn!("{problem}");
+            }
+        }
+        self.publish_forwarding().await;
     }
 
     async fn publish_forwarding(&mut self) {

@@ -1,6 +1,7 @@
 //! Bringing the daemon up, and taking it down in the opposite order.
 
 use super::arguments::Arguments;
+use super::beneath::Beneath;
 use super::devices::{self, OpenPort};
 use super::linux::Linux;
 use super::rates::RateWindow;
@@ -8,6 +9,7 @@ use super::resources::{
     self, Cpus, EalPlan, Hugepages, Memory, allowed_cpus, free_hugepages, hugetlbfs_mounted,
 };
 use super::rings::{self, Injector, Punts, WorkerEnds};
+use super::run::Signals;
 use super::{Daemon, SlowPathStats, State, WorkerHandle, translate};
 use crate::admin::access::AccessGroups;
 use crate::admin::socket::AdminSocket;
@@ -17,9 +19,8 @@ use crate::instance::InstanceLocks;
 use crate::kernel::forwarding_view::PortBinding;
 use crate::kernel::slow_path::SlowPath;
 use crate::kernel::sysctl;
-use crate::kernel::take_over::TakeOver;
 use crate::kernel::tap::Tap;
-use crate::kernel::underlying::{self, Silence, Underlying, Unusable};
+use crate::kernel::underlying::{Underlying, Unusable};
 use crate::readiness::Readiness;
 use crate::tables::{Publisher, Start};
 use crossbeam_queue::ArrayQueue;
@@ -46,8 +47,6 @@ const LCORE_CACHE: u32 = 256;
 const JOBS: usize = 16;
 /// Questions about neighbours under way from all workers.
 const ASKS: usize = 256;
-/// One connection in this many may be IPv6 before the table says no.
-const V6_SHARE: u64 = 4;
 
 /// Everything that runs.
 pub(super) struct Running {
@@ -64,8 +63,8 @@ pub(super) struct Running {
     stop_workers: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
     stop_slow_path: Arc<AtomicBool>,
-    silenced: Vec<Silence>,
-    taken_over: Vec<TakeOver>,
+    pub(super) signals: Signals,
+    beneath: Beneath,
     _locks: InstanceLocks,
 }
 
@@ -109,11 +108,10 @@ pub(super) fn start(
     loaded: Loaded,
 ) -> Result<Running, Error> {
     let config = &loaded.config;
-    if config.ports.is_empty() {
-        return Err("no [port] section: there is nothing to poll".into());
-    }
-    if !rustix::process::geteuid().is_root() {
-        return Err("sluiced needs root (or the capabilities NET_ADMIN, NET_RAW, SYS_ADMIN, IPC_LOCK): start it as root".into());
+    let missing = resources::missing_capabilities();
+    if !missing.is_empty() {
+        let missing = missing.join(", ");
+        return Err(format!("sluiced lacks the capabilities {missing}: start it as root").into());
     }
     let (cpus, memory) = plan(config)?;
     let global = &config.global;
@@ -131,6 +129,7 @@ pub(super) fn start(
         .thread_name("control")
         .enable_all()
         .build()?;
+    let signals = runtime.block_on(async { Signals::catch() })?;
     let mut linux = runtime
         .block_on(Linux::connect())
         .map_err(|error| format!("cannot read the kernel's tables by netlink: {error}"))?;
@@ -138,21 +137,18 @@ pub(super) fn start(
 
     let eal = start_eal(config, &cpus, memory, &prefix)?;
     let mempool = Mempool::create("packets", memory.mbufs, LCORE_CACHE, memory.data_room, None)?;
+    if let Err(error) = sysctl::make_room_for_neighbours(real_servers(config)) {
+        log::warn!("the kernel's neighbour tables stay small: {error}");
+    }
     let (ports, queues) = devices::open(&config.ports, cpus.workers.len(), mempool)?;
     let taps = open_taps(&config.ports, &ports)?;
-    runtime.block_on(linux.take(bind(&ports, &taps)));
-    let taken_over = if arguments.take_over {
-        runtime.block_on(take_over(&linux, &underlying, &taps))?
-    } else {
-        Vec::new()
-    };
-    let silenced = underlying
-        .iter()
-        .map(|(_, beneath)| {
-            underlying::silence(beneath)
-                .map_err(|error| format!("interface {}: {error}", beneath.interface))
-        })
-        .collect::<Result<Vec<_>, _>>()?;
+    runtime.block_on(linux.take(bind(&ports, &taps), &taps));
+    // From here on a failure must give the interfaces beneath the ports back.
+    let mut beneath = Beneath::new(&linux, &runtime);
+    if arguments.take_over {
+        runtime.block_on(beneath.take_over(&linux, &underlying, &taps))?;
+    }
+    beneath.silence(&underlying)?;
     // Without the VIPs: they come when the workers know the services.
     let without_vips = Config {
         virtual_servers: Vec::new(),
@@ -190,7 +186,7 @@ pub(super) fn start(
             counters: Arc::clone(&counters),
             asks: Arc::clone(&asks),
             connections_v4: per_worker as usize,
-            connections_v6: (per_worker / V6_SHARE) as usize,
+            connections_v6: (per_worker / resources::V6_SHARE) as usize,
         });
         let worker = Worker {
             pipeline,
@@ -271,8 +267,8 @@ pub(super) fn start(
         stop_workers,
         threads,
         stop_slow_path,
-        silenced,
-        taken_over,
+        signals,
+        beneath,
         _locks: locks,
     })
 }
@@ -294,17 +290,7 @@ impl Running {
         let ports = std::mem::take(&mut *self.daemon.ports());
         let kept: usize = ports.iter().map(OpenPort::kept_by_driver).sum();
         devices::close(ports);
-        for silence in self.silenced.drain(..) {
-            if let Err(error) = silence.release() {
-                log::warn!("interface beneath a port: {error}");
-            }
-        }
-        let rtnl = self.linux.rtnl().clone();
-        for moved in self.taken_over.drain(..) {
-            if let Err(error) = self.runtime.block_on(moved.give_back(&rtnl)) {
-                log::warn!("giving addresses back: {error}");
-            }
-        }
+        drop(self.beneath);
         let mempool = self.daemon.mempool;
         let (available, capacity) = (mempool.available(), mempool.capacity());
         self.runtime.shutdown_timeout(Duration::from_secs(1));
@@ -330,6 +316,15 @@ impl Running {
         }
         Ok(())
     }
+}
+
+/// Real servers in all: each may be a neighbour.
+fn real_servers(config: &Config) -> usize {
+    config
+        .virtual_servers
+        .iter()
+        .map(|service| service.real_servers.len())
+        .sum()
 }
 
 /// CPUs and memory for this configuration on this machine.
@@ -358,7 +353,16 @@ fn plan(config: &Config) -> Result<(Cpus, Memory), Error> {
         Some(false) => Hugepages::No,
         None => Hugepages::Auto,
     };
-    let memory = Memory::plan(mtu, global.memory, hugepages, free_hugepages())?;
+    resources::check_connections(global.connections, resources::available_memory())?;
+    let queues: u32 = config
+        .ports
+        .iter()
+        .map(|port| {
+            let each = port.rx_queues.unwrap_or(cpus.workers.len() as u16);
+            port.devices.len() as u32 * u32::from(each)
+        })
+        .sum();
+    let memory = Memory::plan(mtu, queues, global.memory, hugepages, free_hugepages())?;
     Ok((cpus, memory))
 }
 
@@ -426,34 +430,6 @@ fn inspect_underlying(
         }
     }
     Ok(found)
-}
-
-/// Moves the addresses of the netdevs beneath ports to the ports' own interfaces.
-async fn take_over(
-    linux: &Linux,
-    underlying: &[(usize, Underlying)],
-    taps: &[Option<Tap>],
-) -> Result<Vec<TakeOver>, Error> {
-    let view = linux.view();
-    let mut moved = Vec::new();
-    for (port, beneath) in underlying {
-        let tap = taps.get(*port).and_then(Option::as_ref);
-        let (Some(link), Some(tap)) = (view.link_named(&beneath.interface), tap) else {
-            continue;
-        };
-        let taken = TakeOver::begin(linux.rtnl(), &view, link.index, tap.index())
-            .await
-            .map_err(|error| format!("taking over {}: {error}", beneath.interface))?;
-        for address in &taken.addresses {
-            log::info!(
-                "moved {address} from {} to {}",
-                beneath.interface,
-                tap.name()
-            );
-        }
-        moved.push(taken);
-    }
-    Ok(moved)
 }
 
 fn open_taps(config: &[PortConfig], ports: &[OpenPort]) -> Result<Vec<Option<Tap>>, Error> {

@@ -88,7 +88,10 @@ pub(super) static VIRTUAL_SERVER: Kind = Kind {
             .default("off")
             .later(),
         key("passive", Type::Flag).default("no").later(),
-        key("on_real_down", Type::Choice(Established::WORDS)).default("keep"),
+        // Nothing takes a server down before there are checks.
+        key("on_real_down", Type::Choice(Established::WORDS))
+            .default("keep")
+            .default_only(),
         key("on_real_removed", Type::Choice(Established::WORDS)).default("keep"),
         key("allow", Type::Prefixes).later(),
         key("deny", Type::Prefixes).later(),
