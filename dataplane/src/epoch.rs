@@ -291,7 +291,7 @@ mod loom_tests {
             };
             let (mut publisher, mut readers) = channel(table(1), 1);
             let mut reader = readers.remove(0);
-            let held = Arc::clone(&publisher.current);
+            let held = Arc::clone(&publisher.current.1);
             let flag = Arc::clone(&dropped);
             let worker = thread::spawn(move || {
                 reader.refresh();

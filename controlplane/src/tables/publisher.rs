@@ -356,7 +356,7 @@ mod tests {
         let late = std::thread::spawn(move || handle.publish_services(desired(4)));
         let handle = running.handle.clone();
         let later = std::thread::spawn(move || handle.publish_services(desired(4)));
-        while running.handle.requests.len() > 0 {
+        while !running.handle.requests.is_empty() {
             std::thread::yield_now();
         }
         assert_eq!(running.handle.published().services_epoch, second);

@@ -40,9 +40,15 @@ fuzz_target!(|input: &[u8]| {
     retag(frame, &headers);
     let mut packet = Frame::from_bytes(frame);
     let buffer = || Some(Frame::with_tailroom(&[], usize::from(u16::MAX)));
-    let _ = fragment_ipv4(&mut packet, &headers, u16::from(mtu) * 8, buffer, |fragment| {
-        let _ = parse(fragment.data(), offloads);
-    });
+    let _ = fragment_ipv4(
+        &mut packet,
+        &headers,
+        u16::from(mtu) * 8,
+        buffer,
+        |fragment| {
+            let _ = parse(fragment.data(), offloads);
+        },
+    );
 });
 
 /// A frame that verifies still does after translation, and translation leaves it parseable.

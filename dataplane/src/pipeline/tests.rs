@@ -12,13 +12,46 @@ mod scheduling;
 mod table;
 mod waiting;
 
-use super::world::{Plan, ServicePlan, World, endpoint, host_mac, port_mac};
+use super::world::{self, Plan, ServicePlan, endpoint, host_mac, port_mac};
 use crate::address::{Family, Protocol};
 use crate::packet::builder::PacketBuilder;
 use crate::packet::tcp::{ACK, FIN, RST, SYN};
 use crate::scheduler::SchedulerKind;
 use crate::service::Forward;
 use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
+
+/// A world whose test may not forget to state a movement.
+#[derive(Debug)]
+struct World(world::World);
+
+impl World {
+    fn new(plan: Plan) -> Self {
+        Self(world::World::new(plan))
+    }
+}
+
+impl Deref for World {
+    type Target = world::World;
+
+    fn deref(&self) -> &world::World {
+        &self.0
+    }
+}
+
+impl DerefMut for World {
+    fn deref_mut(&mut self) -> &mut world::World {
+        &mut self.0
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.moved(&[]);
+        }
+    }
+}
 
 /// A service on port 80 of the VIP: DR servers on the clients' link, or NAT servers on port 8080
 /// behind the other port.

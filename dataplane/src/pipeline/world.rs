@@ -252,12 +252,25 @@ impl World {
         self.pipeline.refresh();
     }
 
-    /// Both snapshots as published last.
-    pub fn snapshots(&self) -> (Arc<Services>, Arc<Forwarding>) {
-        (
-            Arc::clone(self.services.current()),
-            Arc::clone(self.forwarding.current()),
-        )
+    /// The services snapshot published last.
+    pub fn services(&self) -> &Services {
+        self.services.current()
+    }
+
+    /// Gives the pipeline away, for a worker, with its counters and the queue of its questions.
+    pub fn into_parts(
+        self,
+    ) -> (
+        Pipeline,
+        Arc<CachePadded<WorkerCounters>>,
+        Arc<ArrayQueue<Neighbour>>,
+    ) {
+        (self.pipeline, self.counters, self.asks)
+    }
+
+    /// The pipeline's counters.
+    pub fn counters(&self) -> &WorkerCounters {
+        &self.counters
     }
 
     /// Takes one frame that arrived on `port` through the pipeline.
@@ -467,16 +480,6 @@ impl World {
             self.plan.ipvs,
             self.plan.transit,
         )
-    }
-}
-
-/// A unit test may not forget to state a movement.
-#[cfg(test)]
-impl Drop for World {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.moved(&[]);
-        }
     }
 }
 

@@ -129,10 +129,11 @@ fn tagged_frames_are_dropped_wherever_the_tag_is() {
     packets[0].vlan = Some(5);
     let mut verdicts = [Verdict::Drop(DropReason::Stopping)];
     let first = crate::pipeline::Pass::First;
-    let now = world.now;
-    world
+    let inner = &mut world.0;
+    let tray = &mut inner.tray;
+    inner
         .pipeline
-        .process(&mut packets, &mut verdicts, now, first, &mut world.tray);
+        .process(&mut packets, &mut verdicts, inner.now, first, tray);
     assert_eq!(verdicts, [Verdict::Drop(DropReason::Vlan)]);
     world.moved(&["drop.vlan 3"]);
     // A priority tag names no VLAN.

@@ -158,7 +158,7 @@ fn connections_of_a_removed_service_go_on_and_new_ones_are_the_stacks() {
     establish(&mut world, NAT, 5000);
     let vip = NAT.vip();
     world.edit(|plan| plan.services.clear());
-    assert!(!world.snapshots().0.is_vip(vip.ip()));
+    assert!(!world.services().is_vip(vip.ip()));
     world.sent(0, &NAT.request(5000).flags(ACK), 1);
     world.sent(1, &NAT.reply(11, 5000).flags(ACK), 0);
     world.moved(&[&NAT.hit(11), &NAT.answered(11)]);

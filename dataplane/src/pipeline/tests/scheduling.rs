@@ -209,13 +209,13 @@ fn wrr_goes_on_within_its_period_over_a_reload() {
 fn a_server_that_comes_back_brings_its_counters_along() {
     let mut world = NAT.world(&[11, 12]);
     establish(&mut world, NAT, 5000);
-    let twelve = world.snapshots().0.services()[0].list.servers[0].clone();
+    let twelve = world.services().services()[0].list.servers[0].clone();
     world.edit(|plan| plan.services[0].reals.truncate(1));
     world.edit(|plan| {
         let real = NAT.real(12).to_string();
         plan.services[0].reals.push(RealPlan::new(&real));
     });
-    let back = world.snapshots().0.services()[0].list.servers[0].clone();
+    let back = world.services().services()[0].list.servers[0].clone();
     assert_eq!(back.id, twelve.id);
     assert_eq!(back.shared.connections(), (1, 0));
     world.moved(&[]);

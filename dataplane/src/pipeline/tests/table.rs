@@ -145,7 +145,8 @@ fn expiry_needs_no_traffic_and_handles_a_few_connections_per_loop() {
     }
     world.movement();
     world.sleep(60_000 + TICK);
-    world.pipeline.maintain(world.now);
+    let now = world.now;
+    world.pipeline.maintain(now);
     assert_eq!(world.pipeline.connections(), 136);
     world.moved(&["connections_expired 64, 11.active -64"]);
     world.expire();
