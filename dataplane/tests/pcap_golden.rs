@@ -348,8 +348,7 @@ fn check_golden(captures: &Captures) {
     }
 }
 
-/// One line of hexadecimal digits for each frame: what differs is seen at a glance.
+/// A frame in hexadecimal, one line each: what differs is seen at a glance.
 fn describe(frames: &[Vec<u8>]) -> Vec<String> {
-    let hex = |frame: &Vec<u8>| frame.iter().map(|byte| format!("{byte:02x}")).collect();
-    frames.iter().map(hex).collect()
+    frames.iter().map(|frame| format!("{frame:02x?}")).collect()
 }
