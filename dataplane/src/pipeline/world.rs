@@ -31,7 +31,7 @@ use crate::verdict::{DropReason, Neighbour, PortId, Verdict, WorkerId};
 use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -577,12 +577,14 @@ fn build_forwarding(plan: &Plan) -> Forwarding {
     );
     let mut neighbours = Vec::new();
     for number in 0..2_u8 {
-        for host in 2..255 {
-            for text in [
-                format!("10.0.{}.{host}", number + 1),
-                format!("fd00:{}::{host}", number + 1),
+        for host in 2..255_u16 {
+            // The digits of the number, as in the addresses of the tests.
+            let digits = host / 100 * 0x100 + host / 10 % 10 * 0x10 + host % 10;
+            let net = u16::from(number + 1);
+            for address in [
+                IpAddr::V4(Ipv4Addr::new(10, 0, number + 1, host as u8)),
+                IpAddr::V6(Ipv6Addr::new(0xfd00, net, 0, 0, 0, 0, 0, digits)),
             ] {
-                let address = address(&text);
                 let neighbour = Neighbour {
                     port: PortId(number),
                     address,

@@ -119,18 +119,29 @@ fn rescheduled_connections_end_at_once_and_the_packet_counts_as_new() {
         world.sent(0, &site.request(5000), site.inside());
         world.moved(&["12.active -1", &site.created(11)]);
     }
-    // A datagram needs no SYN.
-    let site = NAT.udp();
-    let mut world = site.world(&[11, 12]);
-    world.sent(0, &site.request(5000), 1);
-    world.edit(|plan| {
-        plan.orphans = Orphans::Reschedule;
-        plan.services[0].reals.pop();
-    });
-    world.movement();
-    let out = world.sent(0, &site.request(5000), 1);
-    assert_eq!(out, site.delivered(11, 5000).build());
-    world.moved(&["12.inactive -1", &site.created(11)]);
+}
+
+#[test]
+fn a_datagram_needs_no_syn_to_find_another_server() {
+    for site in Site::ALL.map(Site::udp) {
+        for orphans in [Orphans::Expire, Orphans::Reset, Orphans::Reschedule] {
+            let mut world = site.world(&[11, 12]);
+            world.sent(0, &site.request(5000), site.inside());
+            world.moved(&[&site.created(12)]);
+            world.edit(|plan| {
+                plan.orphans = orphans;
+                plan.services[0].reals.pop();
+            });
+            // The kernel's way, Reschedule, is about client packets only.
+            if site.inside() == 1 && orphans != Orphans::Reschedule {
+                world.dropped(1, &site.reply(12, 5000), DropReason::ServerGone);
+                world.moved(&["drop.server_gone 1"]);
+            }
+            let out = world.sent(0, &site.request(5000), site.inside());
+            assert_eq!(out, site.delivered(11, 5000).build());
+            world.moved(&["12.inactive -1", &site.created(11)]);
+        }
+    }
 }
 
 #[test]
