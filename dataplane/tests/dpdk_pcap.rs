@@ -5,7 +5,7 @@ use std::fs;
 use dataplane::buffer::PacketBuffer;
 use dataplane::dpdk::{Burst, Port, PortConfig};
 
-use dpdk_support::{eal, pool};
+use dpdk_support::{eal, pcap, pool};
 
 mod dpdk_support;
 
@@ -17,7 +17,7 @@ fn a_capture_is_received_rewritten_and_written_again() {
     fs::create_dir_all(&directory).expect("temporary directory");
     let (input, output) = (directory.join("in.pcap"), directory.join("out.pcap"));
     let frames: Vec<Vec<u8>> = (0..70_u8).map(|i| vec![i; 60 + usize::from(i)]).collect();
-    fs::write(&input, capture(&frames)).expect("input");
+    fs::write(&input, pcap::capture(&frames)).expect("input");
 
     let device = format!(
         "net_pcap0,rx_pcap={},tx_pcap={}",
@@ -43,7 +43,7 @@ fn a_capture_is_received_rewritten_and_written_again() {
     drop(pair);
     port.stop().expect("stops").close().expect("closes");
 
-    let written = parse(&fs::read(&output).expect("output"));
+    let written = pcap::read(&output);
     let expected: Vec<Vec<u8>> = frames
         .iter()
         .map(|frame| [b"slce", &frame[1..]].concat())
@@ -51,32 +51,4 @@ fn a_capture_is_received_rewritten_and_written_again() {
     fs::remove_dir_all(&directory).expect("cleaned up");
     assert_eq!(written, expected);
     assert!(pool.is_full());
-}
-
-/// A pcap file of Ethernet frames, little endian, time zero.
-fn capture(frames: &[Vec<u8>]) -> Vec<u8> {
-    let mut file = Vec::new();
-    for word in [0xa1b2_c3d4, 0x0004_0002, 0, 0, 65535, 1_u32] {
-        file.extend(word.to_le_bytes());
-    }
-    for frame in frames {
-        let len = u32::try_from(frame.len()).expect("small");
-        for word in [0, 0, len, len] {
-            file.extend(word.to_le_bytes());
-        }
-        file.extend(frame);
-    }
-    file
-}
-
-/// The frames of such a file.
-fn parse(file: &[u8]) -> Vec<Vec<u8>> {
-    let mut rest = &file[24..];
-    let mut frames = Vec::new();
-    while let Some((header, after)) = rest.split_first_chunk::<16>() {
-        let len = u32::from_le_bytes(header[8..12].try_into().expect("four bytes")) as usize;
-        frames.push(after[..len].to_vec());
-        rest = &after[len..];
-    }
-    frames
 }
