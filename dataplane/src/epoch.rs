@@ -231,7 +231,9 @@ mod tests {
     }
 }
 
-/// Run with `RUSTFLAGS="--cfg loom" cargo test -p dataplane --release --lib epoch::loom_tests`.
+/// Run with `RUSTFLAGS="--cfg loom" CARGO_PROFILE_RELEASE_LTO=off cargo test -p dataplane --release
+/// --lib epoch` and a `CARGO_TARGET_DIR` of its own (the flag rebuilds everything). The crossbeam
+/// crates look at a flag of another name, so they stay as they are.
 #[cfg(all(test, loom))]
 mod loom_tests {
     use super::*;
