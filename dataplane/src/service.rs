@@ -103,9 +103,9 @@ pub enum Serve {
 pub enum Orphans {
     /// Still forwarded.
     Keep,
-    /// Dropped; the next SYN is scheduled afresh.
+    /// Dropped; the next SYN, or datagram, is scheduled afresh.
     Expire,
-    /// The client gets a TCP reset and the connection ends.
+    /// The client gets a TCP reset and the connection ends; a datagram is scheduled afresh.
     Reset,
     /// `expire_nodest_conn = 0`: silently dropped until the timeout, SYNs included.
     Silent,

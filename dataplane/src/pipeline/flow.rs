@@ -105,12 +105,14 @@ impl Context<'_> {
                     return Known::Over;
                 }
                 (Orphans::Keep, _) => {}
-                (Orphans::Expire, Direction::Input) if syn => return Known::Over,
                 (Orphans::Reschedule, Direction::Input) => return Known::Over,
-                (Orphans::Reset, Direction::Input) if binding.protocol == Protocol::Tcp && !syn => {
-                    return Known::Reset;
+                // A datagram may always be a first one, and cannot be answered by a reset.
+                (Orphans::Expire | Orphans::Reset, Direction::Input)
+                    if syn || binding.protocol != Protocol::Tcp =>
+                {
+                    return Known::Over;
                 }
-                (Orphans::Reset, Direction::Input) if syn => return Known::Over,
+                (Orphans::Reset, Direction::Input) => return Known::Reset,
                 // The kernel's switch is about client packets; replies it lets pass.
                 (Orphans::Reschedule | Orphans::Silent, Direction::Output) => {}
                 (
@@ -269,6 +271,7 @@ impl Context<'_> {
                     if table.get(holder).is_expired(self.now) =>
                 {
                     // Dead, only not collected yet: out of the way, and the same server again.
+                    self.count(Event::ConnectionsExpired);
                     self.end(table, holder);
                     if let Ok(slot) = self.insert(table, connection) {
                         return Ok(self.bound(server, headers, transition, slot));
