@@ -31,7 +31,7 @@ use crate::verdict::{DropReason, Neighbour, PortId, Verdict, WorkerId};
 use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -84,6 +84,8 @@ pub struct Plan {
     pub vips_local: bool,
     /// MTU of the two ports.
     pub mtu: [u16; 2],
+    /// Whether the ports are up.
+    pub up: [bool; 2],
     /// Whether the ports have a TAP.
     pub kernel_interface: bool,
     /// Neighbours whose MAC address is not known.
@@ -105,6 +107,7 @@ impl Plan {
             orphans: Orphans::Keep,
             vips_local: true,
             mtu: [1500; 2],
+            up: [true; 2],
             kernel_interface: true,
             unknown: Vec::new(),
             failed: Vec::new(),
@@ -540,7 +543,7 @@ fn build_forwarding(plan: &Plan) -> Forwarding {
         name: if number == 0 { "outside" } else { "inside" }.to_owned(),
         mac: port_mac(number),
         mtu: plan.mtu[usize::from(number)],
-        up: true,
+        up: plan.up[usize::from(number)],
         kernel_interface: plan.kernel_interface,
         virtual_macs: Vec::new(),
         addresses: vec![
@@ -577,12 +580,14 @@ fn build_forwarding(plan: &Plan) -> Forwarding {
     );
     let mut neighbours = Vec::new();
     for number in 0..2_u8 {
-        for host in 2..255 {
-            for text in [
-                format!("10.0.{}.{host}", number + 1),
-                format!("fd00:{}::{host}", number + 1),
+        for host in 2..255_u16 {
+            // The digits of the number, as in the addresses of the tests.
+            let digits = host / 100 * 0x100 + host / 10 % 10 * 0x10 + host % 10;
+            let net = u16::from(number + 1);
+            for address in [
+                IpAddr::V4(Ipv4Addr::new(10, 0, number + 1, host as u8)),
+                IpAddr::V6(Ipv6Addr::new(0xfd00, net, 0, 0, 0, 0, 0, digits)),
             ] {
-                let address = address(&text);
                 let neighbour = Neighbour {
                     port: PortId(number),
                     address,

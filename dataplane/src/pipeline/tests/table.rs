@@ -1,8 +1,10 @@
 //! The table in the pipeline: eviction when it is full, listing, deleting, expiry (DESIGN §4).
 
 use super::*;
+use crate::buffer::Frame;
 use crate::job::{Action, Filter};
-use crate::verdict::DropReason;
+use crate::pipeline::Pass;
+use crate::verdict::{DropReason, PortId, PuntClass, Verdict};
 
 fn small(site: Site, connections: usize) -> World {
     let mut plan = site.plan(&[11]);
@@ -130,7 +132,7 @@ fn deleting_ends_the_matching_connections_only() {
     // Both keys are gone: the reply has no connection any more, the client may start anew.
     assert!(matches!(
         world.verdict(1, &NAT.reply(12, 1000)),
-        crate::verdict::Verdict::Punt(_)
+        Verdict::Punt(_)
     ));
     world.moved(&["connection_misses 1, punt.rest 1"]);
     world.sent(0, &NAT.request(1000), 1);
@@ -162,5 +164,35 @@ fn a_connection_that_keeps_talking_does_not_expire() {
         world.expire();
         world.sent(1, &NAT.reply(11, 5000).flags(ACK), 0);
         world.moved(&[&NAT.answered(11)]);
+    }
+}
+
+#[test]
+fn packets_of_one_connection_in_one_burst_find_what_the_first_of_them_made() {
+    for site in Site::ALL {
+        let mut world = small(site, 1);
+        let mut burst: Vec<_> = [SYN, ACK, FIN | ACK]
+            .map(|flags| Frame::from_bytes(&site.request(5000).flags(flags).build()))
+            .into();
+        // The table is full then, and the connection made room for another's before it is met again.
+        burst.push(Frame::from_bytes(&site.request(6000).build()));
+        burst.push(Frame::from_bytes(&site.request(5000).flags(ACK).build()));
+        let mut verdicts = [Verdict::Drop(DropReason::Stopping); 5];
+        let inner = &mut world.0;
+        let tray = &mut inner.tray;
+        inner
+            .pipeline
+            .process(&mut burst, &mut verdicts, inner.now, Pass::First, tray);
+        let tx = Verdict::Tx(PortId(site.inside()));
+        let stack = Verdict::Punt(PuntClass::Rest);
+        assert_eq!(verdicts, [tx, tx, tx, tx, stack]);
+        world.moved(&[
+            &site.created(11),
+            &site.hit(11),
+            &site.hit(11),
+            "connections_evicted 1, 11.active -1",
+            &site.created(11),
+            "connection_misses 1, punt.rest 1",
+        ]);
     }
 }
