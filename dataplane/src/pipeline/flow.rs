@@ -271,6 +271,7 @@ impl Context<'_> {
                     if table.get(holder).is_expired(self.now) =>
                 {
                     // Dead, only not collected yet: out of the way, and the same server again.
+                    self.count(Event::ConnectionsExpired);
                     self.end(table, holder);
                     if let Ok(slot) = self.insert(table, connection) {
                         return Ok(self.bound(server, headers, transition, slot));

@@ -84,6 +84,8 @@ pub struct Plan {
     pub vips_local: bool,
     /// MTU of the two ports.
     pub mtu: [u16; 2],
+    /// Whether the ports are up.
+    pub up: [bool; 2],
     /// Whether the ports have a TAP.
     pub kernel_interface: bool,
     /// Neighbours whose MAC address is not known.
@@ -105,6 +107,7 @@ impl Plan {
             orphans: Orphans::Keep,
             vips_local: true,
             mtu: [1500; 2],
+            up: [true; 2],
             kernel_interface: true,
             unknown: Vec::new(),
             failed: Vec::new(),
@@ -540,7 +543,7 @@ fn build_forwarding(plan: &Plan) -> Forwarding {
         name: if number == 0 { "outside" } else { "inside" }.to_owned(),
         mac: port_mac(number),
         mtu: plan.mtu[usize::from(number)],
-        up: true,
+        up: plan.up[usize::from(number)],
         kernel_interface: plan.kernel_interface,
         virtual_macs: Vec::new(),
         addresses: vec![

@@ -319,3 +319,28 @@ fn methods_and_protocols_not_built_yet_are_dropped_and_counted() {
     assert_eq!(verdict, Verdict::Drop(DropReason::NotSupported));
     world.moved(&["connection_misses 1, drop.not_supported 1"]);
 }
+
+#[test]
+fn a_source_that_is_our_own_address_makes_no_connection() {
+    for site in Site::ALL {
+        let mut world = site.world(&[11]);
+        for own in [site.vip(), site.host(1, 1, 5000)] {
+            let packet = addressed(site.between(own, site.vip()).flags(SYN));
+            world.dropped(0, &packet, DropReason::MartianSource);
+            world.moved(&["connection_misses 1, drop.martian_source 1"]);
+        }
+    }
+}
+
+#[test]
+fn what_would_leave_by_a_port_that_is_down_is_dropped() {
+    for site in [NAT, NAT6] {
+        let mut world = site.world(&[11]);
+        world.edit(|plan| plan.up = [true, false]);
+        world.dropped(0, &site.request(5000), DropReason::PortDown);
+        world.moved(&[&site.created(11), "drop.port_down 1"]);
+        world.edit(|plan| plan.up = [true, true]);
+        world.sent(0, &site.request(5000), 1);
+        world.moved(&[&site.hit(11)]);
+    }
+}

@@ -191,13 +191,15 @@ fn reopened(site: Site, mode: u8, end: &[Step]) -> (World, u8) {
 }
 
 #[test]
-fn a_syn_on_a_connection_that_is_over_is_scheduled_afresh_by_reuse_mode_1() {
+fn a_syn_on_a_connection_that_is_over_is_scheduled_afresh_unless_reuse_mode_is_0() {
     let time_wait = [Client(FIN | ACK, "", 0), Server(FIN | ACK, "", 0)];
     let close = [Client(RST, "", 0)];
     for end in [&time_wait[..], &close[..]] {
-        let (mut world, server) = reopened(NAT, 1, end);
-        assert_eq!(server, 11);
-        world.moved(&["12.inactive -1", &NAT.created(11)]);
+        for mode in 1..=3 {
+            let (mut world, server) = reopened(NAT, mode, end);
+            assert_eq!(server, 11, "mode {mode}");
+            world.moved(&["12.inactive -1", &NAT.created(11)]);
+        }
 
         let (mut world, server) = reopened(NAT, 0, end);
         assert_eq!(server, 12, "mode 0 stays with the old server");
@@ -206,9 +208,9 @@ fn a_syn_on_a_connection_that_is_over_is_scheduled_afresh_by_reuse_mode_1() {
 }
 
 #[test]
-fn reuse_mode_3_gives_up_half_closed_connections_whose_replies_are_not_seen() {
+fn reuse_modes_2_and_3_give_up_half_closed_connections_whose_replies_are_not_seen() {
     let fin = [Client(FIN | ACK, "", 0)];
-    for (mode, expected) in [(0, 12), (1, 12), (3, 11)] {
+    for (mode, expected) in [(0, 12), (1, 12), (2, 11), (3, 11)] {
         let (mut world, server) = reopened(DR, mode, &fin);
         assert_eq!(server, expected, "mode {mode}");
         match expected {

@@ -170,6 +170,25 @@ fn a_taken_reply_key_makes_another_server_be_chosen_and_none_left_drops() {
 }
 
 #[test]
+fn an_expired_connection_gives_its_reply_key_up() {
+    let mut plan = NAT.plan(&[11]);
+    let mut service = plan.services[0].clone();
+    service.vip = endpoint("10.0.1.51:80");
+    plan.services.push(service);
+    let mut world = World::new(plan);
+    world.sent(0, &NAT.request(5000), 1);
+    world.moved(&[&NAT.created(11)]);
+    let other = PacketBuilder::tcp(NAT.client(5000), endpoint("10.0.1.51:80"))
+        .link(host_mac(NAT.client(0).ip()), port_mac(0))
+        .flags(SYN);
+    world.dropped(0, &other, DropReason::ReplyKeyInUse);
+    world.moved(&["connection_misses 1, drop.reply_key_in_use 1"]);
+    world.sleep(60_000);
+    world.sent(0, &other, 1);
+    world.moved(&["connections_expired 1, 11.active -1", &NAT.created(11)]);
+}
+
+#[test]
 fn a_reload_keeps_connections_and_goes_on_where_the_scheduler_was() {
     for site in [DR, NAT] {
         let mut world = site.world(&[11, 12, 13]);
