@@ -204,7 +204,6 @@ impl Linux {
             problems.push(format!("route {route}: {error}"));
         }
         self.fix_neighbours(config, &mut problems).await;
-        problems.extend(forwarding_problem(config));
         problems
     }
 
@@ -346,9 +345,14 @@ impl Linux {
     }
 }
 
+/// What an operator should know about Linux's settings, though nothing is wrong with ours.
+pub(super) fn hints(config: &Config) -> Vec<String> {
+    forwarding_hint(config).into_iter().collect()
+}
+
 /// Servers behind NAT use the director as gateway for their own traffic too, which Linux forwards
 /// only if it may.
-fn forwarding_problem(config: &Config) -> Option<String> {
+fn forwarding_hint(config: &Config) -> Option<String> {
     let translated = config
         .virtual_servers
         .iter()

@@ -2,7 +2,7 @@
 
 use super::start::{Error, Running};
 use super::status::WATCH_INTERVAL;
-use super::{Daemon, translate};
+use super::{Daemon, linux, translate};
 use crate::admin::api;
 use crate::admin::server;
 use crate::config::{self, Loaded, reload};
@@ -125,10 +125,11 @@ impl Running {
     /// Publish, wait until the workers have it, then put the addresses (DESIGN §6).
     async fn become_ready(&mut self, config: &config::Config) {
         let problems = self.linux.apply(config).await;
-        for problem in &problems {
-            log::warn!("{problem}");
+        let warnings = [problems, linux::hints(config)].concat();
+        for warning in &warnings {
+            log::warn!("{warning}");
         }
-        self.daemon.state().warnings.extend(problems);
+        self.daemon.state().warnings.extend(warnings);
         self.publish_forwarding().await;
     }
 
@@ -276,6 +277,7 @@ impl Running {
         if !problems.is_empty() {
             message.push_str(", but Linux refused something (see the warnings)");
         }
+        let problems = [problems, linux::hints(&loaded.config)].concat();
         let mut warnings = problems.clone();
         warnings.extend(loaded.warnings.iter().map(ToString::to_string));
         let mut state = self.daemon.state();
