@@ -326,7 +326,6 @@ fn ports_devices_and_cpus_must_not_collide() {
              as 02:00:00:00:00:01",
             "t.ini:24: [neighbor 10.0.0.7] on: there is no `lna`; expected the name of a [port] or [vlan]",
             "t.ini:25: [neighbor web]: `web` is not an address; expected [neighbor ADDRESS]",
-            "warning: t.ini:3: [global] worker_cores: several workers are not supported yet; only CPU 1 will run one",
         ],
     );
 }

@@ -294,6 +294,7 @@ fn the_mirrored_tables_become_a_forwarding_table_that_reaches_the_peer() {
                 mac: lan.mac.unwrap(),
                 mtu: 1500,
                 up: true,
+                queues: 1,
                 virtual_macs: vec![],
             };
             let peer = Neighbour {

@@ -24,5 +24,6 @@ pub mod packet;
 pub mod pipeline;
 pub mod scheduler;
 pub mod service;
+pub mod steering;
 pub mod verdict;
 pub mod worker;

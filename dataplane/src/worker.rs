@@ -78,6 +78,19 @@ pub struct Transmit {
     pub queue: TxQueue,
 }
 
+/// A worker's ends of the rings between workers.
+#[derive(Debug)]
+pub struct Peers {
+    /// By [`WorkerId`](crate::verdict::WorkerId): packets for their owner; `None` at its own place.
+    pub redirect_out: Vec<Option<Producer>>,
+    /// Packets this worker owns, from each of the others.
+    pub redirect_in: Vec<Consumer>,
+    /// By [`PortId`]: to the worker that sends for this one on a port where it has no queue.
+    pub relay_out: Vec<Option<Producer>>,
+    /// Packets to send for workers without a queue.
+    pub relay_in: Vec<Consumer>,
+}
+
 /// What a worker is made of.
 #[derive(Debug)]
 pub struct Worker {
@@ -94,6 +107,8 @@ pub struct Worker {
     pub punt: Vec<Producer>,
     /// From the Linux stack; `None` for all workers but one.
     pub inject: Option<Consumer>,
+    /// To and from the other workers; `None` if there are none.
+    pub peers: Option<Peers>,
     /// Jobs from control.
     pub jobs: Arc<ArrayQueue<Arc<Job>>>,
     /// Neighbours control should have resolved.
@@ -117,8 +132,9 @@ impl Worker {
             mut receive,
             transmit,
             mempool,
-            mut punt,
+            punt,
             mut inject,
+            peers,
             jobs,
             asks,
             idle,
@@ -127,7 +143,20 @@ impl Worker {
             counters,
         } = self;
         let clock = Clock::new(tsc_hz);
-        let mut outbox = Outbox::new(transmit, mempool, Arc::clone(&counters));
+        let (redirect_out, mut redirect_in, relay_out, mut relay_in) = match peers {
+            Some(peers) => (
+                peers.redirect_out,
+                peers.redirect_in,
+                peers.relay_out,
+                peers.relay_in,
+            ),
+            None => Default::default(),
+        };
+        let mut outbox = Outbox::new(transmit, relay_out, mempool, Arc::clone(&counters));
+        let mut rings = Rings {
+            punt,
+            redirect: redirect_out,
+        };
         let mut desk = Desk {
             burst: Burst::new(),
             verdicts: [Verdict::Drop(DropReason::Frame); BURST],
@@ -152,18 +181,33 @@ impl Worker {
                 desk.run(
                     &mut pipeline,
                     &mut outbox,
-                    &mut punt,
+                    &mut rings,
                     &asks,
                     now,
                     Pass::First,
                 );
             }
+            for ring in &mut redirect_in {
+                let received = ring.dequeue_burst(&mut desk.burst);
+                if received == 0 {
+                    continue;
+                }
+                work += received;
+                counters.event(Event::RedirectedIn).add(received as u64);
+                let pass = Pass::Redirected;
+                desk.run(&mut pipeline, &mut outbox, &mut rings, &asks, now, pass);
+            }
+            for ring in &mut relay_in {
+                work += desk.transmit(ring, &mut outbox);
+            }
             if let Some(inject) = &mut inject {
-                work += desk.inject(inject, &mut outbox);
+                let injected = desk.transmit(inject, &mut outbox);
+                counters.event(Event::Injected).add(injected as u64);
+                work += injected;
             }
             if !desk.waiting.is_empty() && (news || now >= next_look) {
                 next_look = Millis(now.0 + WAITING_INTERVAL_MS);
-                desk.retry(&mut pipeline, &mut outbox, &mut punt, &asks, now);
+                desk.retry(&mut pipeline, &mut outbox, &mut rings, &asks, now);
             }
             outbox.flush_all();
             counters.waiting.set(desk.waiting.len() as u64);
@@ -206,6 +250,12 @@ impl Worker {
     }
 }
 
+/// Rings that verdicts lead into.
+struct Rings {
+    punt: Vec<Producer>,
+    redirect: Vec<Option<Producer>>,
+}
+
 /// What lies on the worker's desk: the burst in hand and the packets put aside.
 struct Desk {
     burst: Burst<BURST>,
@@ -233,7 +283,7 @@ impl Desk {
         &mut self,
         pipeline: &mut Pipeline,
         outbox: &mut Outbox,
-        punt: &mut [Producer],
+        rings: &mut Rings,
         asks: &ArrayQueue<Neighbour>,
         now: Millis,
         pass: Pass,
@@ -251,7 +301,7 @@ impl Desk {
             match verdict {
                 Verdict::Tx(port) => outbox.transmit(port, packet),
                 Verdict::Punt(class) => {
-                    if let Err(packet) = punt[class as usize].push(packet) {
+                    if let Err(packet) = rings.punt[class as usize].push(packet) {
                         counters.dropped(DropReason::PuntFull).add(1);
                         drop(self.doomed.push(packet));
                     }
@@ -272,9 +322,17 @@ impl Desk {
                         }
                     }
                 }
-                Verdict::Redirect(_) => {
-                    counters.dropped(DropReason::RedirectFull).add(1);
-                    drop(self.doomed.push(packet));
+                Verdict::Redirect(owner) => {
+                    let ring = rings.redirect.get_mut(usize::from(owner.0));
+                    match ring.and_then(Option::as_mut).map(|ring| ring.push(packet)) {
+                        Some(Ok(())) => counters.event(Event::RedirectedOut).add(1),
+                        Some(Err(packet)) => {
+                            counters.dropped(DropReason::RedirectFull).add(1);
+                            drop(self.doomed.push(packet));
+                        }
+                        // Freed with the option: there is no such worker.
+                        None => counters.dropped(DropReason::RedirectFull).add(1),
+                    }
                 }
                 Verdict::Drop(_) => drop(self.doomed.push(packet)),
             }
@@ -283,11 +341,11 @@ impl Desk {
         outbox.send_late();
     }
 
-    /// Sends what the Linux stack wants sent; returns how many packets.
-    fn inject(&mut self, inject: &mut Consumer, outbox: &mut Outbox) -> usize {
-        let packets = inject.dequeue_burst(&mut self.burst);
+    /// Sends what others made ready (the Linux stack, workers without a queue); returns how many
+    /// packets.
+    fn transmit(&mut self, ring: &mut Consumer, outbox: &mut Outbox) -> usize {
+        let packets = ring.dequeue_burst(&mut self.burst);
         if packets > 0 {
-            outbox.counters.event(Event::Injected).add(packets as u64);
             for packet in self.burst.drain() {
                 let port = PortId(packet.port() as u8);
                 outbox.transmit(port, packet);
@@ -301,7 +359,7 @@ impl Desk {
         &mut self,
         pipeline: &mut Pipeline,
         outbox: &mut Outbox,
-        punt: &mut [Producer],
+        rings: &mut Rings,
         asks: &ArrayQueue<Neighbour>,
         now: Millis,
     ) {
@@ -324,7 +382,7 @@ impl Desk {
                 }
                 // Cannot be full: the burst was just drained.
                 drop(self.burst.push(packet));
-                self.run(pipeline, outbox, punt, asks, now, Pass::Retry(outcome));
+                self.run(pipeline, outbox, rings, asks, now, Pass::Retry(outcome));
             }
             if round < BURST {
                 return;
@@ -336,6 +394,8 @@ impl Desk {
 /// Packets on their way out, a burst per port.
 struct Outbox {
     queues: Vec<Transmit>,
+    /// By [`PortId`]: the ring to whoever sends on a port where this worker has no queue.
+    relay: Vec<Option<Producer>>,
     /// By [`PortId`]: the index in `queues`, and the burst being filled.
     ports: Vec<(Option<usize>, Burst<BURST>)>,
     /// Fragments made while a burst was processed; they follow it.
@@ -350,6 +410,7 @@ const LATE: usize = BURST * 64;
 impl Outbox {
     fn new(
         transmit: Vec<Transmit>,
+        relay: Vec<Option<Producer>>,
         mempool: &'static Mempool,
         counters: Arc<crossbeam_utils::CachePadded<WorkerCounters>>,
     ) -> Self {
@@ -357,7 +418,8 @@ impl Outbox {
             .iter()
             .map(|transmit| usize::from(transmit.port.0) + 1)
             .max()
-            .unwrap_or(0);
+            .unwrap_or(0)
+            .max(relay.len());
         let ports = (0..ports)
             .map(|port| {
                 let queue = transmit.iter().position(|t| usize::from(t.port.0) == port);
@@ -366,6 +428,7 @@ impl Outbox {
             .collect();
         Self {
             queues: transmit,
+            relay,
             ports,
             late: Vec::with_capacity(LATE),
             mempool,
@@ -390,9 +453,16 @@ impl Outbox {
             if burst.is_full() {
                 self.flush(index);
             }
-        } else {
+            return;
+        }
+        let Some(relay) = self.relay.get_mut(index).and_then(Option::as_mut) else {
             self.counters.dropped(DropReason::PortDown).add(1);
-            drop(packet);
+            return;
+        };
+        let mut packet = packet;
+        packet.set_port(u16::from(port.0));
+        if relay.push(packet).is_err() {
+            self.counters.dropped(DropReason::RedirectFull).add(1);
         }
     }
 

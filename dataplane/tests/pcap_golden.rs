@@ -288,6 +288,7 @@ fn through_worker(input: &[Vec<Vec<u8>>; 2]) -> (Captures, Vec<(String, u64)>) {
         mempool: pool,
         punt,
         inject: None,
+        peers: None,
         jobs: Arc::new(ArrayQueue::new(1)),
         asks,
         idle: Arc::new(IdleSwitch::new(Idle::Adaptive)),

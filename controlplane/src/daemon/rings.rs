@@ -1,10 +1,12 @@
 //! The rings between a worker and the slow path: punted packets by class one way, the Linux
 //! stack's packets the other.
 
+use super::devices::WorkerQueues;
 use crate::kernel::slow_path::{InjectSink, PuntSource};
 use dataplane::buffer::PacketBuffer;
 use dataplane::dpdk::{Burst, Consumer, Mempool, Producer, Ring, RingError};
 use dataplane::verdict::{PortId, PuntClass};
+use dataplane::worker::Peers;
 
 /// Packets a punt ring holds, by class: what keeps the box alive gets room for bursts.
 const fn depth(class: PuntClass) -> u32 {
@@ -18,9 +20,14 @@ const fn depth(class: PuntClass) -> u32 {
 /// Packets the inject ring holds.
 const INJECT_DEPTH: u32 = 1024;
 
+/// Packets a ring between two workers holds.
+const PEER_DEPTH: u32 = 1024;
+
 /// The worker's ends of the rings.
 #[derive(Debug)]
 pub(super) struct WorkerEnds {
+    /// The rings to and from the others, if there are others.
+    pub(super) peers: Option<Peers>,
     /// One per class, in the order of [`PuntClass::ALL`].
     pub(super) punt: Vec<Producer>,
     /// Only worker 0 sends for the Linux stack.
@@ -42,11 +49,53 @@ pub(super) struct Injector {
     mempool: &'static Mempool,
 }
 
-/// Creates the rings of `workers` workers.
+/// Creates the rings between the workers: redirects from each to each other, and for every port a
+/// way to send for those that have no queue there. `queues[w]` are the queues of worker `w`.
+fn connect(queues: &[WorkerQueues], ports: usize) -> Result<Vec<Option<Peers>>, RingError> {
+    let workers = queues.len();
+    if workers < 2 {
+        return Ok(queues.iter().map(|_| None).collect());
+    }
+    let mut peers: Vec<_> = (0..workers)
+        .map(|_| Peers {
+            redirect_out: (0..workers).map(|_| None).collect(),
+            redirect_in: Vec::new(),
+            relay_out: (0..ports).map(|_| None).collect(),
+            relay_in: Vec::new(),
+        })
+        .collect();
+    for from in 0..workers {
+        for to in (0..workers).filter(|to| *to != from) {
+            let (producer, consumer) = Ring::create(&format!("redirect_{from}_{to}"), PEER_DEPTH)?;
+            peers[from].redirect_out[to] = Some(producer);
+            peers[to].redirect_in.push(consumer);
+        }
+    }
+    for port in 0..ports {
+        let sends = |worker: &usize| {
+            let transmit = &queues[*worker].transmit;
+            transmit.iter().any(|t| usize::from(t.port.0) == port)
+        };
+        let senders: Vec<_> = (0..workers).filter(sends).collect();
+        for from in (0..workers).filter(|worker| !senders.contains(worker)) {
+            // Every device has a queue to send on, so there is at least one.
+            let to = senders[from % senders.len()];
+            let (producer, consumer) = Ring::create(&format!("relay_{from}_{port}"), PEER_DEPTH)?;
+            peers[from].relay_out[port] = Some(producer);
+            peers[to].relay_in.push(consumer);
+        }
+    }
+    Ok(peers.into_iter().map(Some).collect())
+}
+
+/// Creates the rings of all workers, `queues[w]` being the queues of worker `w`.
 pub(super) fn create(
-    workers: usize,
+    queues: &[WorkerQueues],
+    ports: usize,
     mempool: &'static Mempool,
 ) -> Result<(Vec<WorkerEnds>, Punts, Injector), RingError> {
+    let mut peers = connect(queues, ports)?.into_iter();
+    let workers = queues.len();
     let (inject, inject_consumer) = Ring::create("inject", INJECT_DEPTH)?;
     let mut inject_consumer = Some(inject_consumer);
     let mut ends = Vec::new();
@@ -62,6 +111,7 @@ pub(super) fn create(
         }
         rings.push(consumers);
         ends.push(WorkerEnds {
+            peers: peers.next().flatten(),
             punt,
             inject: inject_consumer.take(),
         });

@@ -165,7 +165,7 @@ pub(super) fn start(
         translate::desired(config),
         linux.forwarding(),
     );
-    let (ends, punts, injector) = rings::create(cpus.workers.len(), mempool)?;
+    let (ends, punts, injector) = rings::create(&queues, ports.len(), mempool)?;
     let asks = Arc::new(ArrayQueue::new(ASKS));
     let stop_workers = Arc::new(AtomicBool::new(false));
     let stop_slow_path = Arc::new(AtomicBool::new(false));
@@ -175,7 +175,11 @@ pub(super) fn start(
     let mut lcores = Vec::new();
     let parts = readers.into_iter().zip(queues).zip(ends).enumerate();
     for (index, (((services, forwarding), queues), ends)) in parts {
-        let WorkerEnds { punt, inject } = ends;
+        let WorkerEnds {
+            peers,
+            punt,
+            inject,
+        } = ends;
         let counters = Arc::new(CachePadded::new(WorkerCounters::default()));
         let jobs = Arc::new(ArrayQueue::new(JOBS));
         let pipeline = Pipeline::new(Parts {
@@ -195,6 +199,7 @@ pub(super) fn start(
             mempool,
             punt,
             inject,
+            peers,
             jobs: Arc::clone(&jobs),
             asks: Arc::clone(&asks),
             idle: Arc::clone(&idle),
@@ -334,14 +339,12 @@ fn plan(config: &Config) -> Result<(Cpus, Memory), Error> {
         .worker_cores
         .as_ref()
         .map(|cores| cores.iter().map(|core| usize::from(*core)).collect());
-    let mut cpus = Cpus::resolve(
+    let cpus = Cpus::resolve(
         usize::from(global.control_core),
         wanted.as_deref(),
         global.idle == config::Idle::Busy,
         &allowed_cpus(),
     )?;
-    // Without redirects between workers a reply could reach one that does not own its connection.
-    cpus.workers.truncate(1);
     let mtu = config
         .ports
         .iter()
@@ -460,6 +463,7 @@ fn bind(ports: &[OpenPort], taps: &[Option<Tap>]) -> Vec<PortBinding> {
             mac: port.mac,
             mtu: port.mtu,
             up: true,
+            queues: port.rx_queues,
             virtual_macs: Vec::new(),
         })
         .collect()

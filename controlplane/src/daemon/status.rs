@@ -56,7 +56,11 @@ impl Daemon {
             idle: config.global.idle.to_string(),
             hugepage_bytes: self.hugepage_bytes,
             steering: api::Steering {
-                way: api::SteeringWay::SingleWorker,
+                way: if self.workers.len() > 1 {
+                    api::SteeringWay::Software
+                } else {
+                    api::SteeringWay::SingleWorker
+                },
                 redirected: workers.iter().map(|w| w.redirected_out).sum(),
             },
             table: api::Table {

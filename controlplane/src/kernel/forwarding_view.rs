@@ -29,6 +29,8 @@ pub struct PortBinding {
     pub mtu: u16,
     /// The port's link is up.
     pub up: bool,
+    /// Receive queues of all its devices.
+    pub queues: u16,
     /// MAC addresses of the virtual routers that are Active here.
     pub virtual_macs: Vec<MacAddress>,
 }
@@ -59,6 +61,7 @@ fn port_info(view: &KernelView, port: &PortBinding) -> PortInfo {
         // An interface set down by hand takes the port out, as it would take out a NIC.
         up: port.up && (port.interface.is_none() || link.is_some_and(|link| link.up)),
         kernel_interface: port.interface.is_some(),
+        queues: port.queues,
         virtual_macs: port.virtual_macs.clone(),
         addresses: port.interface.map_or_else(Vec::new, |index| {
             view.addresses_of(index)
@@ -262,6 +265,7 @@ mod tests {
             mac: mac(interface as u8),
             mtu: 1500,
             up: true,
+            queues: 1,
             virtual_macs: vec![],
         };
         vec![port(LAN, 10), port(WAN, 11)]

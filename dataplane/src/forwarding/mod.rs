@@ -23,6 +23,9 @@ pub struct PortInfo {
     pub mac: MacAddress,
     /// Largest IP datagram it sends, in bytes.
     pub mtu: u16,
+    /// Receive queues of all its devices; with fewer than workers, connections are dealt out by
+    /// redirects.
+    pub queues: u16,
     /// False while the link or its kernel interface is down.
     pub up: bool,
     /// True if it has a TAP to punt to.
@@ -314,6 +317,7 @@ mod tests {
                 name: "lan".into(),
                 mac: mac(1),
                 mtu: 1500,
+                queues: 1,
                 up: true,
                 kernel_interface: true,
                 virtual_macs: vec![],

@@ -14,7 +14,8 @@ use crate::counters::Event;
 use crate::packet::{Fragment, Headers, Parsed, punt_class, tcp};
 use crate::scheduler::Request;
 use crate::service::{Orphans, RealId, RealServer, Serve, Services, Standing, VirtualService};
-use crate::verdict::{DropReason, PortId, PuntClass, Verdict};
+use crate::steering;
+use crate::verdict::{DropReason, PortId, PuntClass, Verdict, WorkerId};
 use arrayvec::ArrayVec;
 
 /// Servers that may be passed over for one connection because their reply key is taken.
@@ -59,7 +60,33 @@ impl Context<'_> {
                 }
             }
         }
+        if self.state.workers > 1
+            && self.pass == Pass::First
+            && let Some(owner) = self.owner(PortId(packet.port() as u8), tuple)
+            && owner != self.state.worker
+        {
+            return Verdict::Redirect(owner);
+        }
         self.unknown(table, packet, headers, tuple, spare)
+    }
+
+    /// The worker that must have a connection of this tuple, if it is not whoever receives it
+    /// (DESIGN §5, rules 2 and 3).
+    fn owner<A: Address>(&self, port: PortId, tuple: &FiveTuple<A>) -> Option<WorkerId> {
+        let (source, destination) = (tuple.source, tuple.destination);
+        let services = self.services;
+        let vip = destination.address.into();
+        if let Some(service) = services.find(tuple.protocol, vip, destination.port) {
+            let few_queues = self
+                .forwarding
+                .port(port)
+                .is_some_and(|port| port.queues < u16::from(self.state.workers));
+            let dealt = service.ever_translated || few_queues;
+            return dealt.then(|| steering::owner(source, self.state.workers));
+        }
+        services
+            .is_real(tuple.protocol, source.address.into(), source.port)
+            .then(|| steering::owner(destination, self.state.workers))
     }
 
     /// Applies the rules for packets of known connections and accounts for the packet.
@@ -76,7 +103,7 @@ impl Context<'_> {
         let Some(real) = self.services.real(binding.real) else {
             return Known::Over;
         };
-        if self.pass != Pass::First {
+        if let Pass::Retry(_) = self.pass {
             return Known::Forward;
         }
         if connection.is_expired(self.now) {

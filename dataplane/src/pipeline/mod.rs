@@ -48,6 +48,8 @@ const PER_LOOP: usize = 64;
 pub enum Pass {
     /// Fresh from a device.
     First,
+    /// Handed over by another worker: this one owns it and hands it to nobody.
+    Redirected,
     /// Back from the waiting room: already accounted.
     Retry(Outcome),
 }

@@ -9,6 +9,7 @@ mod lifetime;
 mod removal;
 mod rewriting;
 mod scheduling;
+mod steering;
 mod table;
 mod waiting;
 

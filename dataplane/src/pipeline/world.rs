@@ -86,6 +86,8 @@ pub struct Plan {
     pub mtu: [u16; 2],
     /// Whether the ports are up.
     pub up: [bool; 2],
+    /// Receive queues of each port.
+    pub queues: u16,
     /// Whether the ports have a TAP.
     pub kernel_interface: bool,
     /// Neighbours whose MAC address is not known.
@@ -108,6 +110,7 @@ impl Plan {
             vips_local: true,
             mtu: [1500; 2],
             up: [true; 2],
+            queues: 1,
             kernel_interface: true,
             unknown: Vec::new(),
             failed: Vec::new(),
@@ -173,6 +176,7 @@ pub fn host_mac(address: IpAddr) -> MacAddress {
 /// A pipeline and everything around it.
 #[derive(Debug)]
 pub struct World {
+    worker: WorkerId,
     /// The pipeline.
     pub pipeline: Pipeline,
     /// The clock, for the next call.
@@ -209,16 +213,24 @@ impl Spare<Frame> for Tray {
     }
 }
 
+/// Workers that servers and services have cells for: more than any test runs.
+const WORKERS: usize = 4;
+
 impl World {
     /// Builds what `plan` says.
     pub fn new(plan: Plan) -> Self {
+        Self::of_workers(plan, WorkerId(0), 1)
+    }
+
+    /// The world as worker `worker` of `workers` sees it.
+    pub fn of_workers(plan: Plan, worker: WorkerId, workers: u8) -> Self {
         let (services, mut service_readers) = epoch::channel(Services::default(), 1);
         let (forwarding, mut forwarding_readers) = epoch::channel(Forwarding::default(), 1);
         let counters = Arc::<CachePadded<WorkerCounters>>::default();
         let asks = Arc::new(ArrayQueue::new(64));
         let pipeline = Pipeline::new(Parts {
-            worker: WorkerId(0),
-            workers: 1,
+            worker,
+            workers,
             services: service_readers.remove(0),
             forwarding: forwarding_readers.remove(0),
             counters: Arc::clone(&counters),
@@ -228,6 +240,7 @@ impl World {
         });
         let mut world = Self {
             pipeline,
+            worker,
             now: Millis(1_000_000),
             tray: Tray {
                 sent: Vec::new(),
@@ -284,6 +297,17 @@ impl World {
         let mut packet = Frame::from_bytes(frame);
         packet.port = u16::from(port);
         let verdict = self.pass(&mut packet, Pass::First);
+        (verdict, packet)
+    }
+
+    /// Takes a frame that another worker handed over through the pipeline.
+    ///
+    /// # Panics
+    /// As [`Self::receive`].
+    pub fn redirected(&mut self, port: u8, frame: &[u8]) -> (Verdict, Frame) {
+        let mut packet = Frame::from_bytes(frame);
+        packet.port = u16::from(port);
+        let verdict = self.pass(&mut packet, Pass::Redirected);
         (verdict, packet)
     }
 
@@ -396,7 +420,7 @@ impl World {
     fn totals(&self) -> BTreeMap<String, u64> {
         let mut totals: BTreeMap<String, u64> = self.counters.moved().into_iter().collect();
         for (_, record) in &self.reals {
-            let cell = record.shared.cell(WorkerId(0));
+            let cell = record.shared.cell(self.worker);
             for (field, counter) in [
                 ("active", &cell.active),
                 ("inactive", &cell.inactive),
@@ -452,7 +476,7 @@ impl World {
             let known = self.shared.iter().position(|(known, ..)| *known == key);
             let position = known.unwrap_or(self.shared.len());
             if known.is_none() {
-                let fresh = (key, ServiceShared::new(1), ServerList::default());
+                let fresh = (key, ServiceShared::new(WORKERS), ServerList::default());
                 self.shared.push(fresh);
             }
             let id = ServiceId(position as u32);
@@ -498,7 +522,10 @@ fn server(
     let known = reals
         .iter()
         .position(|(of, record)| *of == key && record.address == address && record.port == port);
-    let shared = known.map_or_else(|| RealShared::new(1), |at| Arc::clone(&reals[at].1.shared));
+    let shared = known.map_or_else(
+        || RealShared::new(WORKERS),
+        |at| Arc::clone(&reals[at].1.shared),
+    );
     let record = RealRecord {
         name: match address {
             IpAddr::V4(address) => address.octets()[3].to_string(),
@@ -545,6 +572,7 @@ fn build_forwarding(plan: &Plan) -> Forwarding {
         mtu: plan.mtu[usize::from(number)],
         up: plan.up[usize::from(number)],
         kernel_interface: plan.kernel_interface,
+        queues: plan.queues,
         virtual_macs: Vec::new(),
         addresses: vec![
             net(&format!("10.0.{}.1/24", number + 1)),

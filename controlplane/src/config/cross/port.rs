@@ -37,11 +37,6 @@ fn cores(global: &Section, report: &mut Report) {
         );
         At::new(global).error(report, "idle", message);
     }
-    if let [first, _, ..] = workers[..] {
-        let message =
-            format!("several workers are not supported yet; only CPU {first} will run one");
-        At::new(global).warning(report, "worker_cores", message);
-    }
 }
 
 fn devices(table: &EffectiveTable, report: &mut Report) {
