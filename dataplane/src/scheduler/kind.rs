@@ -7,6 +7,7 @@ use super::wrr::Wrr;
 use super::{Request, Scheduler};
 use std::fmt::{Display, Formatter};
 use std::str::FromStr;
+use std::sync::atomic::Ordering::Relaxed;
 use thiserror::Error;
 
 /// A scheduler by name.
@@ -91,8 +92,8 @@ impl SchedulerKind {
     #[inline]
     pub fn pick(self, request: &Request<'_>) -> Option<usize> {
         match self {
-            Self::Rr => Rr.pick(request),
-            Self::Wrr => Wrr.pick(request),
+            Self::Rr => staggered(&Rr, request),
+            Self::Wrr => staggered(&Wrr, request),
             Self::Lc => Lc.pick(request),
             Self::Wlc => Wlc.pick(request),
             Self::Lblc
@@ -107,6 +108,18 @@ impl SchedulerKind {
             | Self::Twos => None,
         }
     }
+}
+
+/// Begins a fresh turn as many choices into the sequence as the worker's number says, so that the
+/// workers of a box do not all send their first connections to the same server.
+#[inline]
+fn staggered(scheduler: &impl Scheduler, request: &Request<'_>) -> Option<usize> {
+    if request.worker.0 > 0 && request.cell.generation.load(Relaxed) == 0 {
+        for _ in 0..request.worker.0 {
+            scheduler.pick(request);
+        }
+    }
+    scheduler.pick(request)
 }
 
 impl Display for SchedulerKind {

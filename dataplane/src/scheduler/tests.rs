@@ -36,6 +36,7 @@ struct Service {
     kind: SchedulerKind,
     list: ServerList,
     cell: SchedulerCell,
+    worker: WorkerId,
 }
 
 impl Service {
@@ -48,6 +49,7 @@ impl Service {
             kind,
             list,
             cell: SchedulerCell::default(),
+            worker: WorkerId(0),
         }
     }
 
@@ -55,8 +57,8 @@ impl Service {
         let index = self.kind.pick(&Request {
             list: &self.list,
             cell: &self.cell,
-            worker: WorkerId(0),
-            workers: 1,
+            worker: self.worker,
+            workers: self.worker.0 + 1,
             source: (0x0a00_0164, 20000),
             destination: (0x0a00_0132, 5001),
             excluded,
@@ -99,6 +101,23 @@ impl Service {
             }
         }
         self.list = ServerList::rebuilt(Some(&self.list), servers);
+    }
+}
+
+#[test]
+fn each_worker_begins_one_choice_later_in_rr_and_wrr() {
+    let weights = [(11, 4), (12, 3), (13, 2)];
+    for kind in [SchedulerKind::Rr, SchedulerKind::Wrr] {
+        let first = Service::new(kind, &weights).sequence(12);
+        for worker in 1..3 {
+            let mut service = Service::new(kind, &weights);
+            service.worker = WorkerId(worker);
+            let skipped = usize::from(worker) * "13 ".len();
+            assert!(
+                first[skipped..].starts_with(&service.sequence(9)),
+                "{kind} {worker}"
+            );
+        }
     }
 }
 
