@@ -26,7 +26,9 @@ use crate::tables::{Publisher, Start};
 use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
 use dataplane::counters::WorkerCounters;
-use dataplane::dpdk::{Eal, Mempool, Running as Lcore, launch, remove_stale_runtime};
+use dataplane::dpdk::{
+    Eal, Mempool, Running as Lcore, launch, remove_own_runtime, remove_stale_runtime,
+};
 use dataplane::pipeline::{Parts, Pipeline};
 use dataplane::verdict::{Neighbour, WorkerId};
 use dataplane::worker::{IdleSwitch, Worker};
@@ -59,6 +61,8 @@ pub(super) struct Running {
     pub(super) socket: Option<AdminSocket>,
     pub(super) groups: AccessGroups,
     eal: &'static Eal,
+    /// EAL's file prefix.
+    prefix: String,
     workers: Vec<Lcore>,
     stop_workers: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -268,6 +272,7 @@ pub(super) fn start(
         socket: Some(socket),
         groups,
         eal,
+        prefix,
         workers,
         stop_workers,
         threads,
@@ -318,6 +323,9 @@ impl Running {
         }
         if let Err(error) = self.eal.cleanup() {
             log::debug!("EAL: {error}");
+            if let Err(error) = remove_own_runtime(&self.prefix) {
+                log::warn!("DPDK's run-time files stay: {error}");
+            }
         }
         Ok(())
     }

@@ -56,4 +56,4 @@ pub use port::{
 };
 pub use queue::{QueuePair, RxQueue, TxQueue};
 pub use ring::{Consumer, Producer, Ring, RingError};
-pub use runtime::{RuntimeError, remove_stale_runtime};
+pub use runtime::{RuntimeError, remove_own_runtime, remove_stale_runtime};

@@ -46,6 +46,14 @@ pub fn remove_stale_runtime(prefix: &str) -> Result<Vec<PathBuf>, RuntimeError> 
     clear(&runtime_directory(), &hugetlbfs_mounts(&mounts), prefix)
 }
 
+/// Removes what this process itself would leave, for one that is about to exit and cannot clean EAL up because a driver
+/// keeps buffers (`net_af_xdp`). What is mapped stays usable to the end.
+pub fn remove_own_runtime(prefix: &str) -> Result<Vec<PathBuf>, RuntimeError> {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let leavings = Leavings::of(&runtime_directory(), &hugetlbfs_mounts(&mounts), prefix)?;
+    leavings.remove()
+}
+
 /// As DPDK chooses it.
 fn runtime_directory() -> PathBuf {
     if rustix::process::geteuid().is_root() {
@@ -72,48 +80,73 @@ fn clear(
     hugetlbfs: &[PathBuf],
     prefix: &str,
 ) -> Result<Vec<PathBuf>, RuntimeError> {
-    if prefix.is_empty() || prefix.starts_with('.') || prefix.contains('/') {
-        return Err(RuntimeError::Prefix(prefix.to_owned()));
-    }
-    let directory = runtime.join(prefix);
-    let mut held = Vec::new();
-    if directory.is_dir() {
-        for path in entries(&directory)? {
-            // Sockets have no lock, and are not opened.
-            if path.is_file() {
-                held.extend(lock(&path)?);
-            }
+    let leavings = Leavings::of(runtime, hugetlbfs, prefix)?;
+    // Once all is locked by us nobody can start to use it before it is gone.
+    let held = leavings.lock()?;
+    let removed = leavings.remove();
+    drop(held);
+    removed
+}
+
+/// What a process with a certain prefix has in the file system.
+struct Leavings {
+    directory: Option<PathBuf>,
+    pages: Vec<PathBuf>,
+}
+
+impl Leavings {
+    fn of(runtime: &Path, hugetlbfs: &[PathBuf], prefix: &str) -> Result<Self, RuntimeError> {
+        if prefix.is_empty() || prefix.starts_with('.') || prefix.contains('/') {
+            return Err(RuntimeError::Prefix(prefix.to_owned()));
         }
-    }
-    let mut pages = Vec::new();
-    for mount in hugetlbfs {
-        pages.extend(
-            entries(mount)?
-                .into_iter()
-                .filter(|path| is_page_of(path, prefix)),
-        );
-    }
-    for path in &pages {
-        held.extend(lock(path)?);
+        let mut pages = Vec::new();
+        for mount in hugetlbfs {
+            pages.extend(
+                entries(mount)?
+                    .into_iter()
+                    .filter(|path| is_page_of(path, prefix)),
+            );
+        }
+        Ok(Self {
+            directory: Some(runtime.join(prefix)).filter(|directory| directory.is_dir()),
+            pages,
+        })
     }
 
-    // All is locked by us now: nobody can start to use it before it is gone.
-    for path in &pages {
-        fs::remove_file(path).map_err(|source| RuntimeError::Io {
-            path: path.clone(),
-            source,
-        })?;
+    /// Locks every file, or fails because a living process holds one.
+    fn lock(&self) -> Result<Vec<File>, RuntimeError> {
+        let mut held = Vec::new();
+        if let Some(directory) = &self.directory {
+            for path in entries(directory)? {
+                // Sockets have no lock, and are not opened.
+                if path.is_file() {
+                    held.extend(lock(&path)?);
+                }
+            }
+        }
+        for path in &self.pages {
+            held.extend(lock(path)?);
+        }
+        Ok(held)
     }
-    let mut removed = pages;
-    if directory.is_dir() {
-        fs::remove_dir_all(&directory).map_err(|source| RuntimeError::Io {
-            path: directory.clone(),
-            source,
-        })?;
-        removed.push(directory);
+
+    fn remove(self) -> Result<Vec<PathBuf>, RuntimeError> {
+        for path in &self.pages {
+            fs::remove_file(path).map_err(|source| RuntimeError::Io {
+                path: path.clone(),
+                source,
+            })?;
+        }
+        let mut removed = self.pages;
+        if let Some(directory) = self.directory {
+            fs::remove_dir_all(&directory).map_err(|source| RuntimeError::Io {
+                path: directory.clone(),
+                source,
+            })?;
+            removed.push(directory);
+        }
+        Ok(removed)
     }
-    drop(held);
-    Ok(removed)
 }
 
 /// `<prefix>map_<number>`, in DPDK's hugepage directories.
