@@ -160,19 +160,20 @@ impl Memory {
         // Ethernet header, two VLAN tags; rounded so that buffers stay cache-line sized.
         let frame = u64::from(mtu) + 14 + 8;
         let data_room = (HEADROOM + frame).next_multiple_of(64).max(2048 + HEADROOM);
-        let bytes_for = |mbufs: u32| u64::from(mbufs) * (data_room + MBUF_OVERHEAD) + EAL_BASE;
+        let object = |huge| {
+            in_pages(
+                data_room + MBUF_OVERHEAD,
+                if huge { 2 << 20 } else { 4 << 10 },
+            )
+        };
+        let bytes_for = |mbufs: u32, huge| u64::from(mbufs) * object(huge) + EAL_BASE;
         let needed = (queues * MBUFS_PER_QUEUE + MBUFS_BESIDES).next_power_of_two() - 1;
-        if let Some(fixed) = fixed
-            && fixed < bytes_for(needed)
-        {
-            return Err(ResourceError::Memory {
-                wanted: bytes_for(needed).div_ceil(1 << 20),
-                queues,
-            });
-        }
-        let large = fixed.unwrap_or_else(|| bytes_for(needed.max(MBUFS_LARGE)));
-        let small = fixed.unwrap_or_else(|| bytes_for(needed.max(MBUFS_SMALL)));
+        let sizes = |huge| {
+            [MBUFS_SMALL, MBUFS_LARGE]
+                .map(|mbufs| fixed.unwrap_or_else(|| bytes_for(needed.max(mbufs), huge)))
+        };
         let pages = |bytes: u64| bytes.div_ceil(2 << 20);
+        let [small, large] = sizes(true);
         let use_huge = match hugepages {
             Hugepages::No => false,
             Hugepages::Auto => free_pages >= pages(small),
@@ -184,12 +185,19 @@ impl Memory {
             }
             Hugepages::Yes => true,
         };
+        let enough = bytes_for(needed, use_huge);
+        if fixed.is_some_and(|fixed| fixed < enough) {
+            return Err(ResourceError::Memory {
+                wanted: enough.div_ceil(1 << 20),
+                queues,
+            });
+        }
         let bytes = if use_huge && free_pages >= pages(large) {
             large
         } else {
-            small
+            sizes(use_huge)[0]
         };
-        let room = bytes.saturating_sub(EAL_BASE) / (data_room + MBUF_OVERHEAD);
+        let room = bytes.saturating_sub(EAL_BASE) / object(use_huge);
         // Of the form 2^n - 1, which mempools like best.
         let mbufs = (room + 1).min(u64::from(needed.max(MBUFS_LARGE)) + 1);
         let mbufs = (1_u64 << mbufs.ilog2()) - 1;
@@ -199,6 +207,15 @@ impl Memory {
             megabytes: bytes.div_ceil(1 << 20),
             hugepages: use_huge,
         })
+    }
+}
+
+/// Bytes of memory an object of a mempool takes: DPDK lays none across two pages if it
+/// fits one, so in ordinary memory each buffer of a usual frame has a page to itself.
+fn in_pages(object: u64, page: u64) -> u64 {
+    match page / object {
+        0 => object.next_multiple_of(page),
+        each => page.div_ceil(each),
     }
 }
 
@@ -433,6 +450,18 @@ mod tests {
         assert!(plan.mbufs >= 8 * MBUFS_PER_QUEUE, "{plan:?}");
         let error = Memory::plan(1500, 8, Some(64 << 20), Hugepages::No, 0).unwrap_err();
         assert!(error.to_string().contains("8 receive queue(s)"), "{error}");
+    }
+
+    #[test]
+    fn ordinary_memory_has_a_page_for_every_buffer() {
+        let plan = Memory::plan(1500, 8, None, Hugepages::No, 0).unwrap();
+        let pages = u64::from(plan.mbufs) * 4096;
+        assert!(plan.megabytes << 20 >= pages + EAL_BASE, "{plan:?}");
+        let jumbo = Memory::plan(9000, 8, None, Hugepages::No, 0).unwrap();
+        assert!(jumbo.megabytes << 20 >= 3 * pages + EAL_BASE, "{jumbo:?}");
+        let huge = Memory::plan(1500, 8, None, Hugepages::Yes, 1000).unwrap();
+        assert_eq!(huge.mbufs, plan.mbufs);
+        assert!(huge.megabytes < plan.megabytes, "{huge:?}");
     }
 
     #[test]
