@@ -241,6 +241,10 @@ proptest! {
         let samples = samples();
         let mut bytes = std::fs::read(&samples[sample.index(samples.len())]).unwrap();
         for (at, kind, byte) in edits {
+            // Cut to one byte and that one removed: nothing is left to edit.
+            if bytes.is_empty() {
+                break;
+            }
             let at = at.index(bytes.len());
             match kind {
                 0 => bytes[at] = byte,
@@ -261,6 +265,9 @@ proptest! {
         let text = std::fs::read_to_string(&samples[sample.index(samples.len())]).unwrap();
         let mut lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
         for (at, repeat) in edits {
+            if lines.is_empty() {
+                break;
+            }
             let at = at.index(lines.len());
             if repeat { lines.insert(at, lines[at]); } else { lines.remove(at); }
         }
