@@ -14,7 +14,7 @@ fn holder_entry() {
     if let Some(path) = std::env::var_os(LOCK) {
         let _lock = LockFile::acquire(path.as_ref(), "it").unwrap();
         println!("\nlocked");
-        std::thread::sleep(std::time::Duration::from_mins(1));
+        std::thread::sleep(Duration::from_mins(1));
     }
 }
 
