@@ -17,6 +17,7 @@ const VERSIONS: std::ops::Range<&str> = "22.11".."23.0";
 /// Functions that are called, as whole-name regular expressions: a blanket `rte_.*` does not even compile (two headers
 /// have packed structures with aligned members).
 const FUNCTIONS: &[&str] = &[
+    "mallopt",
     "dpdk_(errno|lcore_id)",
     "rte_strerror",
     "rte_version",
@@ -25,10 +26,17 @@ const FUNCTIONS: &[&str] = &[
     "rte_get_tsc_hz",
     "rte_(get_next_lcore|get_main_lcore|lcore_to_socket_id)",
     "rte_pktmbuf_(pool_create|alloc|alloc_bulk|free_bulk)",
-    "rte_mempool_avail_count",
+    "rte_mempool_(avail_count|create_empty|set_ops_byname|populate_default|obj_iter|free)",
+    "rte_pktmbuf_(init|pool_init)",
+    "rte_mbuf_best_mempool_ops",
+    "rte_eal_iova_mode",
+    // The benchmark of the connection index.
+    "rte_hash_(create|free|add_key_data|del_key|lookup_bulk_data)",
+    "rte_malloc_heap_(create|destroy|memory_add|memory_remove|get_socket)",
     "rte_ring_(create|free|sp_enqueue_burst|sc_dequeue_burst|count|get_capacity)",
     "rte_eth_dev_(get_port_by_name|info_get|socket_id|configure|adjust_nb_rx_tx_desc)",
     "rte_eth_dev_(start|stop|close|set_mtu|get_mtu)",
+    "rte_eth_dev_rss_(hash_update|hash_conf_get|reta_update|reta_query)",
     "rte_eth_(rx|tx)_(burst|queue_setup)",
     "rte_eth_(macaddr_get|link_get_nowait|stats_get)",
     "rte_eth_promiscuous_(enable|disable)",
@@ -37,8 +45,10 @@ const FUNCTIONS: &[&str] = &[
 
 /// Constants that are used.
 const CONSTANTS: &[&str] = &[
+    "M_ARENA_MAX",
     "RTE_ETH_(RX|TX)_OFFLOAD_.*",
     "RTE_ETH_RSS_.*",
+    "RTE_ETH_RETA_GROUP_SIZE",
     "RTE_ETH_LINK_.*",
     "RTE_ETHER_(MTU|HDR_LEN|CRC_LEN)",
     "RTE_MAX_(LCORE|ETHPORTS)",
@@ -47,6 +57,7 @@ const CONSTANTS: &[&str] = &[
     "LCORE_ID_ANY",
     "SOCKET_ID_ANY",
     "RING_F_.*",
+    "RTE_MEMPOOL_F_NO_IOVA_CONTIG",
 ];
 
 fn main() {
@@ -96,6 +107,7 @@ fn generate() -> Result<(), String> {
     }
     for name in [
         "rte_ethdev",
+        "rte_hash",
         "rte_mbuf",
         "rte_mempool",
         "rte_ring",

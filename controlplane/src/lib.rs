@@ -16,5 +16,9 @@ pub mod daemon;
 pub mod instance;
 pub mod kernel;
 pub mod log_output;
+pub mod mail;
 pub mod readiness;
 pub mod tables;
+#[cfg(feature = "test-hooks")]
+pub mod test_hooks;
+pub mod track;

@@ -274,3 +274,35 @@ proptest! {
         load_bytes(lines.join("\n").as_bytes());
     }
 }
+
+#[test]
+fn the_persistence_sample_means_what_it_says() {
+    let path = samples()
+        .into_iter()
+        .find(|path| path.ends_with("web-persistent.ini"))
+        .unwrap();
+    let loaded = load(&LoadOptions::new(&path)).unwrap();
+    assert_eq!(loaded.warnings, []);
+    let config = loaded.config;
+    let [shop, desktops, sip] = &config.virtual_servers[..] else {
+        panic!("three services")
+    };
+    let minutes = |service: &controlplane::config::VirtualServerConfig| {
+        service.persistence.map(|timeout| timeout.as_secs() / 60)
+    };
+    assert_eq!((shop.fwmark, minutes(shop)), (Some(1), Some(30)));
+    assert_eq!(
+        config.vips(shop),
+        ["203.0.113.80".parse::<std::net::IpAddr>().unwrap()]
+    );
+    assert_eq!(shop.endpoints()[0].to_string(), "0.0.0.0:0");
+    assert_eq!(minutes(desktops), Some(5));
+    assert_eq!(desktops.persistence_netmask.v4, Some(24));
+    assert_eq!(sip.persistence_engine.as_deref(), Some("sip"));
+    assert!(sip.one_packet && config.ipvs.expire_quiescent_template);
+    let summary = controlplane::config::summary(&path, &config);
+    assert!(
+        summary.ends_with("ok: 2 ports, 3 virtual services, 6 real servers"),
+        "{summary}"
+    );
+}

@@ -39,12 +39,17 @@ fn is_arp_reply(frame: &[u8]) -> bool {
         && frame[28..32] == [10, 0, 1, 1]
 }
 
-/// True if the kernel answers an ARP request written into the TAP.
+/// True if the kernel answers an ARP request written into the TAP, again and again like a client's: directly after the
+/// carrier came, Linux takes frames but drops its own until it has got round to starting the queue.
 fn answers(tap: &Tap) -> bool {
-    assert_eq!(tap.write(&arp_request()).unwrap(), 60);
     let mut frame = [0; 2048];
     let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(2) {
+    let mut next = start;
+    while start.elapsed() < Duration::from_secs(20) {
+        if Instant::now() >= next {
+            assert_eq!(tap.write(&arp_request()).unwrap(), 60);
+            next = Instant::now() + Duration::from_millis(100);
+        }
         match tap.read(&mut frame) {
             Ok(length) if is_arp_reply(&frame[..length]) => return true,
             Ok(_) => {}
@@ -191,7 +196,10 @@ fn beside<S: PuntSource + Send, I: InjectSink + Send>(
 fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < Duration::from_secs(3), "{what}: not seen");
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "{what}: not seen"
+        );
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -309,14 +317,20 @@ fn an_idle_slow_path_uses_little_processor_time() {
                 u32::try_from(time.tv_nsec).unwrap(),
             )
         };
-        let mut spent = Duration::ZERO;
+        let mut spent = Vec::new();
         beside(&mut slow_path, || {
             std::thread::sleep(Duration::from_millis(200));
-            let before = used();
-            std::thread::sleep(Duration::from_secs(1));
-            spent = used().checked_sub(before).unwrap();
+            // A virtual machine's clock counts what its host takes away, so one bad second says nothing. A spinning
+            // thread would use all of each, or its share beside others: much more than a quarter.
+            for _ in 0..5 {
+                let before = used();
+                std::thread::sleep(Duration::from_secs(1));
+                spent.push(used().checked_sub(before).unwrap());
+                if spent.last() < Some(&Duration::from_millis(250)) {
+                    return;
+                }
+            }
+            panic!("{spent:?} in a second each");
         });
-        // A spinning thread would use all of the second.
-        assert!(spent < Duration::from_millis(250), "{spent:?} in a second");
     });
 }

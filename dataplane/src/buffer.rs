@@ -9,6 +9,8 @@
 //! - Growing fails as a value, never by panicking, and changes nothing then. Bytes gained by growing are undefined.
 //! - Shrinking is clamped to what is there, so no length field from the wire can reach a panic here.
 
+use crate::steering::Errand;
+
 /// One Ethernet frame with room to grow on both sides.
 pub trait PacketBuffer: Sized {
     /// Bytes of the frame from the Ethernet header on (first segment).
@@ -31,6 +33,12 @@ pub trait PacketBuffer: Sized {
 
     /// Sets the index of the port it came from, as the pipeline numbers ports.
     fn set_port(&mut self, port: u16);
+
+    /// What the worker that handed the packet over asks of this one. Means nothing in a packet fresh from a port.
+    fn errand(&self) -> Errand;
+
+    /// Sets what the worker asks that the packet is handed to.
+    fn set_errand(&mut self, errand: Errand);
 
     /// Grows the frame at its front by `len` bytes (contents undefined). False if there is no headroom; then nothing
     /// changed.
@@ -58,6 +66,7 @@ pub struct Frame {
     end: usize,
     /// Index of the port it came from.
     pub port: u16,
+    errand: Errand,
     /// VLAN TCI that the port stripped.
     pub vlan: Option<u16>,
     /// Pretend that more of the frame follows in another segment.
@@ -88,6 +97,7 @@ impl Frame {
             start: Self::HEADROOM,
             end,
             port: 0,
+            errand: Errand::Own,
             vlan: None,
             fragmented: false,
         }
@@ -133,6 +143,14 @@ impl PacketBuffer for Frame {
 
     fn set_port(&mut self, port: u16) {
         self.port = port;
+    }
+
+    fn errand(&self) -> Errand {
+        self.errand
+    }
+
+    fn set_errand(&mut self, errand: Errand) {
+        self.errand = errand;
     }
 
     fn prepend(&mut self, len: usize) -> bool {

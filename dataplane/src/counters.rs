@@ -58,6 +58,18 @@ named! {
         ConnectionsExpired = "connections_expired",
         /// Connections evicted to make room.
         ConnectionsEvicted = "connections_evicted",
+        /// Connections deleted by the defence `drop_entry`.
+        ConnectionsDropped = "connections_dropped",
+        /// Persistence templates made.
+        TemplatesCreated = "templates_created",
+        /// Persistence templates whose time ran out.
+        TemplatesExpired = "templates_expired",
+        /// Persistence templates deleted by the defence `drop_entry`.
+        TemplatesDropped = "templates_dropped",
+        /// New connections of persistent clients scheduled without a template: there was no room.
+        TemplatesFull = "templates_full",
+        /// Datagrams scheduled each for itself (`one_packet`).
+        OnePacketScheduled = "one_packet_scheduled",
         /// Packets forwarded without an entry because the table was full.
         ForwardedStateless = "forwarded_stateless",
         /// ICMP time exceeded sent.
@@ -68,10 +80,29 @@ named! {
         IcmpPortUnreachable = "icmp_port_unreachable",
         /// ICMP host or network unreachable sent.
         IcmpHostUnreachable = "icmp_host_unreachable",
+        /// ICMP errors about packets in tunnels passed on to the client in words of its own.
+        IcmpRelayed = "icmp_relayed",
         /// TCP resets sent (`on_real_removed = reset`).
         TcpResets = "tcp_resets",
-        /// IPv4 fragments sent.
+        /// Data connections that FTP control connections announced.
+        FtpExpected = "ftp_expected",
+        /// Announcements of FTP control connections that were not followed: a third party's
+        /// address, a privileged port, an answer to no question, nonsense, too many.
+        FtpRefused = "ftp_refused",
+        /// FTP control connections beyond those a worker can read.
+        FtpUnhelped = "ftp_unhelped",
+        /// Fragments sent.
         FragmentsSent = "fragments_sent",
+        /// Fragments that had to wait for the first of their datagram.
+        FragmentsHeld = "fragments_held",
+        /// ICMP errors about connections, forwarded to the server or the client.
+        IcmpRelated = "icmp_related",
+        /// Connections that an ICMP error made (`schedule_icmp`), entries or not.
+        IcmpScheduled = "icmp_scheduled",
+        /// ICMP errors that quote a service's or a server's packet of no connection.
+        IcmpUnrelated = "icmp_unrelated",
+        /// Times that a packet was passed on to look for the worker that has its connection.
+        OwnerSearches = "owner_searches",
         /// Packets that waited for a neighbour.
         Waited = "waited",
         /// Packets that left the waiting room because the neighbour answered.
@@ -84,8 +115,12 @@ named! {
         RedirectedOut = "redirected_out",
         /// Unicast forwarded that is neither ours nor a service's (`transit = fast`).
         TransitForwarded = "transit_forwarded",
+        /// Packets forwarded around a mark's service without a server (`cache_bypass`).
+        Bypassed = "bypassed",
         /// Polls that returned packets.
         BusyPolls = "busy_polls",
+        /// Ticks of the time-stamp counter spent in loops that found packets.
+        BusyTicks = "busy_ticks",
         /// Polls that returned none.
         EmptyPolls = "empty_polls",
         /// Sleeps of `idle = adaptive`.
@@ -99,10 +134,14 @@ pub struct WorkerCounters {
     events: [Counter; Event::COUNT],
     drops: [Counter; DropReason::COUNT],
     punts: [Counter; PuntClass::COUNT],
-    /// Connections in the tables now.
-    pub connections: Counter,
+    /// Connections in the IPv4 table now.
+    pub connections_v4: Counter,
+    /// Connections in the IPv6 table now.
+    pub connections_v6: Counter,
     /// Packets in the waiting room now.
     pub waiting: Counter,
+    /// Defences in effect now, a bit for each of [`NAMES`](crate::defence::NAMES).
+    pub defence: Counter,
     /// Loop iterations: the watchdog sees a stalled worker by it.
     pub heartbeat: Counter,
 }
@@ -113,8 +152,10 @@ impl Default for WorkerCounters {
             events: std::array::from_fn(|_| Counter::default()),
             drops: std::array::from_fn(|_| Counter::default()),
             punts: std::array::from_fn(|_| Counter::default()),
-            connections: Counter::default(),
+            connections_v4: Counter::default(),
+            connections_v6: Counter::default(),
             waiting: Counter::default(),
+            defence: Counter::default(),
             heartbeat: Counter::default(),
         }
     }

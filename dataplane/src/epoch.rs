@@ -8,25 +8,19 @@
 //! core and a worker never frees a table. At most [`MAX_UNRECLAIMED`] old tables exist: further
 //! changes are merged by the caller, who asks [`Publisher::is_ready`] first.
 //!
-//! This is quiescent-state reclamation (as in DPDK's `rte_rcu_qsbr`) built from safe parts; the
-//! tests at the foot run it under loom.
+//! This is quiescent-state reclamation (as in DPDK's `rte_rcu_qsbr`) built from safe parts. What it
+//! synchronises with comes from the module above, so that `tests/epoch_under_loom.rs` can put loom's in
+//! its place and go through every interleaving.
 
-#[cfg(loom)]
-use loom::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU64, Ordering},
-};
-#[cfg(not(loom))]
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU64, Ordering},
-};
-
+use super::sync::{Arc, AtomicU64, Mutex, Ordering};
 use crossbeam_utils::CachePadded;
 use std::ops::Deref;
 
 /// Old tables that may wait for readers; beyond it publishing waits and changes merge.
 pub const MAX_UNRECLAIMED: usize = 2;
+
+/// A published table as its holders share it.
+pub type Published<T> = Arc<T>;
 
 #[derive(Debug)]
 struct Shared<T> {
@@ -119,7 +113,7 @@ impl<T> Publisher<T> {
     }
 
     /// The newest table.
-    pub fn current(&self) -> &Arc<T> {
+    pub fn current(&self) -> &Published<T> {
         &self.current.1
     }
 
@@ -182,139 +176,5 @@ impl<T> Deref for Reader<T> {
     #[inline]
     fn deref(&self) -> &T {
         &self.table
-    }
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reader_sees_the_new_table_at_its_next_refresh() {
-        let (mut publisher, mut readers) = channel(1, 1);
-        let reader = &mut readers[0];
-        assert_eq!(**reader, 1);
-        assert!(!reader.refresh());
-        let epoch = publisher.publish(2);
-        assert_eq!(**reader, 1, "not before the burst ends");
-        assert!(!publisher.all_seen(epoch));
-        assert!(reader.refresh());
-        assert_eq!(**reader, 2);
-        assert!(publisher.all_seen(epoch));
-    }
-
-    #[test]
-    fn old_tables_are_freed_on_the_publishers_side_only_when_every_reader_moved_on() {
-        let (mut publisher, mut readers) = channel(Arc::new(()), 2);
-        let first = Arc::downgrade(publisher.current());
-        publisher.publish(Arc::new(()));
-        readers[0].refresh();
-        publisher.reclaim();
-        assert!(first.upgrade().is_some(), "reader 1 still has it");
-        readers[1].refresh();
-        assert!(first.upgrade().is_some(), "a reader never frees");
-        publisher.reclaim();
-        assert!(first.upgrade().is_none());
-    }
-
-    #[test]
-    fn publishing_waits_when_two_old_tables_are_unreclaimed() {
-        let (mut publisher, mut readers) = channel(0, 1);
-        publisher.publish(1);
-        assert!(publisher.is_ready());
-        publisher.publish(2);
-        assert!(!publisher.is_ready());
-        assert_eq!(publisher.unreclaimed(), 2);
-        readers[0].refresh();
-        assert!(publisher.is_ready());
-        assert_eq!(*readers[0], 2, "intermediate tables may be skipped");
-    }
-}
-
-/// Run with `RUSTFLAGS="--cfg loom" CARGO_PROFILE_RELEASE_LTO=off cargo test -p dataplane --release
-/// --lib epoch` and a `CARGO_TARGET_DIR` of its own (the flag rebuilds everything). The crossbeam
-/// crates look at a flag of another name, so they stay as they are.
-#[cfg(all(test, loom))]
-mod loom_tests {
-    use super::*;
-    use loom::sync::atomic::AtomicBool;
-    use loom::thread;
-
-    struct Table {
-        value: u64,
-        dropped_by_reader: Arc<AtomicBool>,
-        in_reader: Arc<AtomicBool>,
-    }
-
-    impl Drop for Table {
-        fn drop(&mut self) {
-            if self.in_reader.load(Ordering::Relaxed) {
-                self.dropped_by_reader.store(true, Ordering::Relaxed);
-            }
-        }
-    }
-
-    #[test]
-    fn readers_see_whole_tables_in_order_and_the_publisher_frees_them() {
-        loom::model(|| {
-            let (mut publisher, mut readers) = channel(Arc::new(AtomicU64::new(1)), 1);
-            let mut reader = readers.remove(0);
-            let worker = thread::spawn(move || {
-                let mut last = 0;
-                for _ in 0..2 {
-                    reader.refresh();
-                    let value = reader.load(Ordering::Relaxed);
-                    assert!(value >= last, "went back to an older table");
-                    assert!(value >= 1, "saw a freed table");
-                    last = value;
-                }
-                drop(reader);
-            });
-            for value in 2..4 {
-                if publisher.is_ready() {
-                    publisher.publish(Arc::new(AtomicU64::new(value)));
-                }
-                // Whatever is reclaimed now must not be in the reader's hands: poison it.
-                publisher.reclaim();
-            }
-            worker.join().unwrap();
-        });
-    }
-
-    #[test]
-    fn a_worker_never_drops_the_last_reference() {
-        loom::model(|| {
-            let dropped = Arc::new(AtomicBool::new(false));
-            let in_reader = Arc::new(AtomicBool::new(false));
-            let table = |value| Table {
-                value,
-                dropped_by_reader: Arc::clone(&dropped),
-                in_reader: Arc::clone(&in_reader),
-            };
-            let (mut publisher, mut readers) = channel(table(1), 1);
-            let mut reader = readers.remove(0);
-            let held = Arc::clone(&publisher.current.1);
-            let flag = Arc::clone(&dropped);
-            let worker = thread::spawn(move || {
-                reader.refresh();
-                let value = reader.value;
-                reader.refresh();
-                assert!(reader.value >= value);
-                reader
-            });
-            publisher.publish(table(2));
-            publisher.reclaim();
-            // Either the reader announced epoch 2 and the old table is ours alone, or we still hold it.
-            if publisher.unreclaimed() == 0 {
-                assert_eq!(
-                    Arc::strong_count(&held),
-                    1,
-                    "the reader still holds a reclaimed table"
-                );
-            }
-            let reader = worker.join().unwrap();
-            assert!(!flag.load(Ordering::Relaxed));
-            drop(reader);
-        });
     }
 }

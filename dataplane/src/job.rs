@@ -13,8 +13,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// One connection as listings show it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// One connection, or persistence template, as listings show it.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ConnectionRow {
     /// The worker that owns it.
     pub worker: WorkerId,
@@ -22,6 +22,9 @@ pub struct ConnectionRow {
     pub protocol: Protocol,
     /// State.
     pub state: State,
+    /// What it is if it is a template; protocol and state are then to be asked by
+    /// [`Self::protocol_name`] and [`Self::state_name`].
+    pub template: Option<TemplateRow>,
     /// Milliseconds until it expires if no packet comes.
     pub expires_ms: u64,
     /// Client.
@@ -40,11 +43,46 @@ pub struct ConnectionRow {
     pub packets: u32,
 }
 
+/// What a persistence template has that connections have not.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TemplateRow {
+    /// It is a mark's, for all protocols.
+    pub any_protocol: bool,
+    /// A connection of it has been established.
+    pub assured: bool,
+    /// What the persistence engine knows it by.
+    pub call: Option<Arc<[u8]>>,
+}
+
+impl ConnectionRow {
+    /// The transport protocol; `None` = all, as of a mark's template.
+    pub fn transport(&self) -> Option<Protocol> {
+        let any = self.template.as_ref().is_some_and(|it| it.any_protocol);
+        (!any).then_some(self.protocol)
+    }
+
+    /// The protocol as `ipvsadm -Lc` prints it.
+    pub fn protocol_name(&self) -> &'static str {
+        self.transport().map_or("IP", Protocol::name)
+    }
+
+    /// The state as `ipvsadm -Lc` prints it.
+    pub fn state_name(&self) -> &'static str {
+        match &self.template {
+            None => self.state.name(),
+            Some(template) if template.assured => "ASSURED",
+            Some(_) => "NONE",
+        }
+    }
+}
+
 /// Which connections a job is about; an unset or empty field matches all.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Filter {
     /// Transport protocol.
     pub protocol: Option<Protocol>,
+    /// Only what is for all protocols: templates of marks.
+    pub any_protocol: bool,
     /// Client address and, if set, port.
     pub client: Option<(IpAddr, Option<u16>)>,
     /// VIP and, if set, port.
@@ -67,14 +105,17 @@ impl Filter {
                 address == actual.ip() && port.is_none_or(|port| port == actual.port())
             })
         };
-        self.protocol.is_none_or(|wanted| wanted == row.protocol)
+        (!self.any_protocol || row.transport().is_none())
+            && self
+                .protocol
+                .is_none_or(|wanted| row.transport() == Some(wanted))
             && endpoint(self.client, row.client)
             && endpoint(self.virtual_address, row.virtual_address)
             && endpoint(self.destination, row.destination)
             && self
                 .state
                 .as_ref()
-                .is_none_or(|wanted| wanted.eq_ignore_ascii_case(row.state.name()))
+                .is_none_or(|wanted| wanted.eq_ignore_ascii_case(row.state_name()))
             && self
                 .services
                 .as_ref()

@@ -5,13 +5,32 @@
 //! live on from snapshot to snapshot because they belong to an identity, not to a table:
 //! a real server is (service, address, port), a service is its [`ServiceKey`].
 
-use crate::address::Protocol;
-use crate::connection::{TcpTable, Timeouts};
+mod key;
+mod lookup;
+mod marks;
+mod method;
+mod persistence;
+mod real;
+mod settings;
+
+pub use key::ServiceKey;
+pub use marks::{MarkRule, Marks};
+pub use method::{Forward, Tunnel, TunnelKind};
+pub use persistence::{Engine, Persistence};
+pub use real::{RealCell, RealRecord, RealServer, RealShared, Standing, Traffic};
+pub use settings::{IpvsSettings, NoServer, Orphans, Serve, Transit};
+
+use crate::address::{Family, Protocol};
+use crate::connection::{Millis, Timeouts};
 use crate::counters::Counter;
-use crate::scheduler::SchedulerKind;
+use crate::expected::ExpectedConnections;
+use crate::ftp::CONTROL_PORT;
+use crate::scheduler::candidates::Candidates;
+use crate::scheduler::hashed::HashTable;
+use crate::scheduler::{Dice, Localities, SchedulerFlags, SchedulerKind};
 use crate::verdict::WorkerId;
 use crossbeam_utils::CachePadded;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use rustc_hash::FxBuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,291 +43,6 @@ pub struct RealId(pub u32);
 /// Small integer id of a virtual service's identity.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ServiceId(pub u32);
-
-/// What identifies one IPVS service.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct ServiceKey {
-    /// Transport protocol.
-    pub protocol: Protocol,
-    /// The VIP.
-    pub address: IpAddr,
-    /// Port in host order; 0 = all ports.
-    pub port: u16,
-}
-
-/// How packets get to a real server.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Forward {
-    /// Direct routing: only the destination MAC changes; replies bypass us.
-    Dr,
-    /// Destination NAT; replies come back through us and are un-NATed.
-    Nat,
-    /// Source and destination NAT.
-    FullNat,
-    /// Encapsulation.
-    Tunnel(Tunnel),
-    /// Delivery to the local stack.
-    Local,
-}
-
-impl Forward {
-    /// The word `ipvsadm` uses for it.
-    pub fn ipvs_name(self) -> &'static str {
-        match self {
-            Self::Dr => "Route",
-            Self::Nat => "Masq",
-            Self::FullNat => "FullNat",
-            Self::Tunnel(_) => "Tunnel",
-            Self::Local => "Local",
-        }
-    }
-
-    /// True if replies come back through us, so that the connection has a reply key.
-    pub fn sees_replies(self) -> bool {
-        matches!(self, Self::Nat | Self::FullNat)
-    }
-}
-
-/// Encapsulation of a tunnelled real server.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub struct Tunnel {
-    /// Outer protocol.
-    pub kind: TunnelKind,
-    /// UDP or GRE checksum is computed.
-    pub checksum: bool,
-}
-
-/// Outer protocol of a tunnel.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum TunnelKind {
-    /// IP in IP.
-    Ipip,
-    /// GRE.
-    Gre,
-    /// Generic UDP encapsulation to this port.
-    Gue(u16),
-}
-
-/// When a service's VIP is served.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Serve {
-    /// Only while the address is this box's, as IPVS does.
-    WhileLocal,
-    /// Always.
-    Always,
-}
-
-/// What becomes of established connections whose real server is gone or down.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Orphans {
-    /// Still forwarded.
-    Keep,
-    /// Dropped; the next SYN, or datagram, is scheduled afresh.
-    Expire,
-    /// The client gets a TCP reset and the connection ends; a datagram is scheduled afresh.
-    Reset,
-    /// `expire_nodest_conn = 0`: silently dropped until the timeout, SYNs included.
-    Silent,
-    /// `expire_nodest_conn = 1`: the connection ends at once and the packet is scheduled afresh.
-    Reschedule,
-}
-
-/// What a client gets when nothing can serve it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum NoServer {
-    /// ICMP port unreachable from the VIP.
-    Unreachable,
-    /// Nothing.
-    Drop,
-}
-
-/// Global settings of the `[ipvs]` section that workers read.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct IpvsSettings {
-    /// `conn_reuse_mode` bits (spec 3.6).
-    pub conn_reuse_mode: u8,
-    /// `expire_nodest_conn`: also reschedules a SYN on a connection whose server has weight 0.
-    pub expire_nodest_conn: bool,
-    /// `sloppy_tcp`: schedule on any TCP packet.
-    pub sloppy_tcp: bool,
-    /// The TCP transition table in use (`secure_tcp`).
-    pub table: TcpTable,
-}
-
-impl Default for IpvsSettings {
-    fn default() -> Self {
-        Self {
-            conn_reuse_mode: 1,
-            expire_nodest_conn: false,
-            sloppy_tcp: false,
-            table: TcpTable::Normal,
-        }
-    }
-}
-
-/// What to do with unicast that is neither ours nor a service's.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Transit {
-    /// Give it to the Linux stack.
-    #[default]
-    Kernel,
-    /// Route it here.
-    Fast,
-    /// Drop it.
-    Drop,
-}
-
-/// One real server in a service's list.
-#[derive(Clone, Debug)]
-pub struct RealServer {
-    /// Identity.
-    pub id: RealId,
-    /// Address.
-    pub address: IpAddr,
-    /// Port in host order (0 on a port-0 service: the client's port is kept).
-    pub port: u16,
-    /// Effective weight, 0..=65535; 0 = no new connections.
-    pub weight: u32,
-    /// Forwarding method.
-    pub forward: Forward,
-    /// Upper connection threshold; 0 = none.
-    pub upper_threshold: u32,
-    /// Lower connection threshold; 0 = three quarters of the upper one.
-    pub lower_threshold: u32,
-    /// Counters that outlive the snapshot.
-    pub shared: Arc<RealShared>,
-}
-
-impl RealServer {
-    /// True if it may be scheduled: weight above 0 and not overloaded.
-    #[inline]
-    pub fn is_eligible(&self) -> bool {
-        self.weight > 0 && !self.shared.overloaded.load(Relaxed)
-    }
-
-    /// Re-evaluates the OVERLOAD flag after a connection was bound or freed, or the thresholds
-    /// changed.
-    #[inline]
-    pub fn evaluate_overload(&self) {
-        self.shared
-            .evaluate_overload(self.upper_threshold, self.lower_threshold);
-    }
-}
-
-/// One worker's counters of one real server. The worker is the only writer.
-#[derive(Debug, Default)]
-pub struct RealCell {
-    /// Connections in an active state (spec 3.2).
-    pub active: Counter,
-    /// All other connections.
-    pub inactive: Counter,
-    /// Connections ever bound.
-    pub connections: Counter,
-    /// Client packets.
-    pub in_packets: Counter,
-    /// Client bytes, from the IP header on.
-    pub in_bytes: Counter,
-    /// Server packets (NAT only).
-    pub out_packets: Counter,
-    /// Server bytes.
-    pub out_bytes: Counter,
-}
-
-/// The part of a real server that outlives snapshots.
-#[derive(Debug)]
-pub struct RealShared {
-    cells: Box<[CachePadded<RealCell>]>,
-    /// The kernel's OVERLOAD flag; any worker may flip it when it binds or frees a connection.
-    pub overloaded: AtomicBool,
-}
-
-impl RealShared {
-    /// Cells for `workers` workers, all zero.
-    pub fn new(workers: usize) -> Arc<Self> {
-        Arc::new(Self {
-            cells: (0..workers).map(|_| CachePadded::default()).collect(),
-            overloaded: AtomicBool::new(false),
-        })
-    }
-
-    /// The cell that `worker` writes.
-    #[inline]
-    pub fn cell(&self, worker: WorkerId) -> &RealCell {
-        &self.cells[usize::from(worker.0)]
-    }
-
-    /// Active and inactive connections over all workers.
-    #[inline]
-    pub fn connections(&self) -> (u64, u64) {
-        self.cells.iter().fold((0, 0), |(active, inactive), cell| {
-            (
-                active + cell.active.value(),
-                inactive + cell.inactive.value(),
-            )
-        })
-    }
-
-    /// Re-evaluates the OVERLOAD flag (spec 1.0): set when the connections of all workers reach
-    /// `upper`, cleared when they fall below `lower` (0 = three quarters of `upper`).
-    #[inline]
-    pub fn evaluate_overload(&self, upper: u32, lower: u32) {
-        if upper == 0 {
-            if self.overloaded.load(Relaxed) {
-                self.overloaded.store(false, Relaxed);
-            }
-            return;
-        }
-        let (active, inactive) = self.connections();
-        let total = active + inactive;
-        let lower = match lower {
-            0 => upper - upper / 4,
-            lower => lower,
-        };
-        if total >= u64::from(upper) {
-            self.overloaded.store(true, Relaxed);
-        } else if total < u64::from(lower) {
-            self.overloaded.store(false, Relaxed);
-        }
-    }
-
-    /// Traffic over all workers.
-    pub fn traffic(&self) -> Traffic {
-        let mut sum = Traffic::default();
-        for cell in &self.cells {
-            sum.connections += cell.connections.value();
-            sum.in_packets += cell.in_packets.value();
-            sum.in_bytes += cell.in_bytes.value();
-            sum.out_packets += cell.out_packets.value();
-            sum.out_bytes += cell.out_bytes.value();
-        }
-        sum
-    }
-}
-
-/// Totals of a real server or a service, as `ipvsadm --stats` shows them.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Traffic {
-    /// Connections ever bound.
-    pub connections: u64,
-    /// Client packets.
-    pub in_packets: u64,
-    /// Client bytes (IP length).
-    pub in_bytes: u64,
-    /// Server packets.
-    pub out_packets: u64,
-    /// Server bytes (IP length).
-    pub out_bytes: u64,
-}
-
-impl std::ops::AddAssign for Traffic {
-    fn add_assign(&mut self, other: Self) {
-        self.connections += other.connections;
-        self.in_packets += other.in_packets;
-        self.in_bytes += other.in_bytes;
-        self.out_packets += other.out_packets;
-        self.out_bytes += other.out_bytes;
-    }
-}
 
 /// A service's servers in the kernel's order (newest first) with what schedulers precompute.
 #[derive(Clone, Debug, Default)]
@@ -327,6 +61,12 @@ pub struct ServerList {
     pub gcd: u32,
     /// Largest weight.
     pub max_weight: u32,
+    /// The latest weight above 0 of each server, 0 if it had none: mh goes by them.
+    pub(crate) last_weights: Box<[u32]>,
+    /// Where dh, sh and mh look servers up.
+    pub(crate) table: HashTable,
+    /// `servers` as the least-connection schedulers walk them.
+    pub(crate) candidates: Candidates,
 }
 
 /// One change of a server list, reduced to what wrr's carry-over needs.
@@ -349,32 +89,122 @@ pub struct SchedulerCell {
     pub last: AtomicU64,
     /// wrr: current weight.
     pub current_weight: AtomicI64,
+    /// twos: what decides.
+    pub dice: Dice,
 }
 
 /// The part of a service that outlives snapshots.
 #[derive(Debug)]
 pub struct ServiceShared {
     cells: Box<[CachePadded<SchedulerCell>]>,
+    localities: Option<Arc<Localities>>,
     unserved: Arc<[CachePadded<Counter>]>,
+    dealing: Arc<Dealing>,
 }
 
+/// How connections of a service come to their workers.
+#[derive(Debug, Default)]
+struct Dealing {
+    /// Until then (milliseconds) new ones of TCP, UDP, SCTP belong to the computed owner, because
+    /// some were made by packets that devices do not deliver alike.
+    dealt_until: [AtomicU64; 3],
+    /// Some were made elsewhere. Set once and for all.
+    strays: AtomicBool,
+}
+
+/// How long a service stays dealt after it was needed last, at least, in milliseconds.
+const DEALT_FOR: u64 = 600_000;
+/// How often the need is noted, in milliseconds.
+const NOTED_EVERY: u64 = 1_000;
+
 impl ServiceShared {
-    /// Cells for `workers` workers.
+    /// Cells for `workers` workers, for a scheduler that shares nothing between them.
     pub fn new(workers: usize) -> Arc<Self> {
+        Self::scheduled_by(SchedulerKind::default(), workers, 0)
+    }
+
+    /// What `scheduler` needs for `workers` workers. `seed` is what chance begins with.
+    pub fn scheduled_by(scheduler: SchedulerKind, workers: usize, seed: u64) -> Arc<Self> {
+        let unserved = (0..workers).map(|_| CachePadded::default()).collect();
+        Self::counting(unserved, Arc::default(), scheduler, seed)
+    }
+
+    /// The same counters with state for `scheduler` that was never used.
+    pub fn with_fresh_schedulers(&self, scheduler: SchedulerKind, seed: u64) -> Arc<Self> {
+        let dealing = Arc::clone(&self.dealing);
+        Self::counting(Arc::clone(&self.unserved), dealing, scheduler, seed)
+    }
+
+    fn counting(
+        unserved: Arc<[CachePadded<Counter>]>,
+        dealing: Arc<Dealing>,
+        scheduler: SchedulerKind,
+        seed: u64,
+    ) -> Arc<Self> {
+        let seeds = Dice::new(seed);
+        let cell = |_| {
+            CachePadded::new(SchedulerCell {
+                dice: Dice::new(seeds.roll(u64::MAX)),
+                ..SchedulerCell::default()
+            })
+        };
         Arc::new(Self {
-            cells: (0..workers).map(|_| CachePadded::default()).collect(),
-            unserved: (0..workers).map(|_| CachePadded::default()).collect(),
+            cells: (0..unserved.len()).map(cell).collect(),
+            localities: scheduler.localities(seeds.roll(u64::MAX)),
+            unserved,
+            dealing,
         })
     }
 
-    /// The same counters with scheduler state that was never used.
-    pub fn with_fresh_schedulers(&self) -> Arc<Self> {
-        Arc::new(Self {
-            cells: (0..self.cells.len())
-                .map(|_| CachePadded::default())
-                .collect(),
-            unserved: Arc::clone(&self.unserved),
-        })
+    /// What lblc and lblcr remember of destinations, for all workers.
+    #[inline]
+    pub fn localities(&self) -> Option<&Localities> {
+        self.localities.as_deref()
+    }
+
+    /// True if [`Self::deal`] was called and it was needed since.
+    #[inline]
+    pub fn is_dealt(&self, protocol: Protocol, now: Millis) -> bool {
+        now.0 < self.dealt_until(protocol).load(Relaxed)
+    }
+
+    /// From now on new connections of `protocol` belong to the worker that is computed from the
+    /// client, whoever receives their packets: some are made by fragments or by ICMP errors, which
+    /// devices do not deliver alike.
+    ///
+    /// It is forgotten when it was not needed for the longest timeout of such connections, and ten
+    /// minutes at least: whoever still had one under this rule would
+    /// have called again when a packet of it was handed over.
+    pub fn deal(&self, protocol: Protocol, now: Millis, timeouts: &Timeouts) {
+        let longest = u64::from(timeouts.longest(protocol));
+        let until = now.0 + DEALT_FOR.max(longest) + NOTED_EVERY;
+        let noted = self.dealt_until(protocol);
+        if until >= noted.load(Relaxed) + NOTED_EVERY {
+            noted.store(until, Relaxed);
+        }
+    }
+
+    fn dealt_until(&self, protocol: Protocol) -> &AtomicU64 {
+        let [tcp, udp, sctp] = &self.dealing.dealt_until;
+        match protocol {
+            Protocol::Tcp => tcp,
+            Protocol::Udp => udp,
+            Protocol::Sctp => sctp,
+        }
+    }
+
+    /// True if connections may be elsewhere than with the computed worker.
+    #[inline]
+    pub fn has_strays(&self) -> bool {
+        self.dealing.strays.load(Relaxed)
+    }
+
+    /// A connection was made; `owned`: by the computed worker.
+    #[inline]
+    pub fn made(&self, owned: impl FnOnce() -> bool) {
+        if !self.has_strays() && !owned() {
+            self.dealing.strays.store(true, Relaxed);
+        }
     }
 
     /// The scheduler state of `worker`.
@@ -400,60 +230,40 @@ impl ServiceShared {
 pub struct VirtualService {
     /// Identity.
     pub id: ServiceId,
-    /// Protocol, VIP, port.
+    /// Protocol, VIP and port, or the mark.
     pub key: ServiceKey,
     /// Section name in the configuration.
     pub name: Arc<str>,
     /// Scheduler.
     pub scheduler: SchedulerKind,
+    /// Its flags.
+    pub scheduler_flags: SchedulerFlags,
     /// Server list.
     pub list: ServerList,
     /// When it is served.
     pub serve: Serve,
     /// What clients get when nothing can serve.
     pub no_server: NoServer,
+    /// How its clients stay on their servers; `None` = they do not.
+    pub persistence: Option<Persistence>,
+    /// Every datagram is scheduled for itself and leaves no connection.
+    pub one_packet: bool,
     /// True if it has, or in this process ever had, a server that is not DR or tunnel (DESIGN §5).
     pub ever_translated: bool,
     /// Cells that outlive the snapshot.
     pub shared: Arc<ServiceShared>,
 }
 
-/// A real server as established connections see it, tombstones included.
-#[derive(Clone, Debug)]
-pub struct RealRecord {
-    /// The part of its section name behind the slash.
-    pub name: Arc<str>,
-    /// The service it belongs or belonged to.
-    pub service: ServiceId,
-    /// Section name of that service.
-    pub service_name: Arc<str>,
-    /// Forwarding method, the last one if it left.
-    pub forward: Forward,
-    /// Address of the server.
-    pub address: IpAddr,
-    /// Port of the server.
-    pub port: u16,
-    /// Protocol of its service.
-    pub protocol: Protocol,
-    /// Where it stands.
-    pub standing: Standing,
-    /// Effective weight now (0 for one that left).
-    pub weight: u32,
-    /// Thresholds, for the overload flag when a connection ends.
-    pub upper_threshold: u32,
-    /// Lower threshold.
-    pub lower_threshold: u32,
-    /// Counters.
-    pub shared: Arc<RealShared>,
-}
-
-/// Whether a real server's established connections go on.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Standing {
-    /// In its service's list.
-    Listed,
-    /// Taken out of the list (down or removed); its connections are treated so.
-    Gone(Orphans),
+impl VirtualService {
+    /// [`Services::share_counts`] for this service.
+    pub fn share_counts(&self) {
+        if self.scheduler.compares_connections() {
+            self.list.candidates.share();
+        }
+        for index in self.list.candidates.limited() {
+            self.list.servers[index].evaluate_overload();
+        }
+    }
 }
 
 /// The snapshot.
@@ -464,13 +274,31 @@ pub struct Services {
     positions: HashMap<ServiceId, u32, FxBuildHasher>,
     vips: HashMap<IpAddr, u32, FxBuildHasher>,
     reals: Box<[Option<RealRecord>]>,
+    /// Where replies may come from; port 0 = from any port.
     real_endpoints: HashMap<(Protocol, IpAddr, u16), RealId, FxBuildHasher>,
+    /// Where replies come from, of listed servers; empty without `nat_icmp_send`.
+    translated: HashSet<(Protocol, IpAddr, u16), FxBuildHasher>,
+    /// Addresses of servers whose replies come back through us, tombstones included.
+    answering: HashSet<IpAddr, FxBuildHasher>,
+    /// Removed servers whose connections end at once.
+    flushed: Box<[RealId]>,
+    /// Some real server may reply from any port.
+    any_reply_port: bool,
+    /// Some TCP service is on the FTP control port: its clients' data connections are its own.
+    ftp_control: bool,
+    /// Servers of services with a persistence engine: their messages may begin something.
+    speakers: HashMap<(Protocol, IpAddr, u16), RealId, FxBuildHasher>,
+    /// `[mark NAME]`.
+    marks: Marks,
     /// `[timeouts]`.
     pub timeouts: Timeouts,
     /// `[ipvs]`.
     pub ipvs: IpvsSettings,
     /// `transit`.
     pub transit: Transit,
+    /// Connections that FTP control connections have announced; `None` while there never was a
+    /// service that the FTP helper serves.
+    pub expected: Option<Arc<ExpectedConnections>>,
 }
 
 impl Services {
@@ -480,6 +308,7 @@ impl Services {
     /// Of two services with the same key the first wins (the configuration refuses such).
     pub fn new(
         services: Vec<VirtualService>,
+        marks: Marks,
         reals: Vec<Option<RealRecord>>,
         timeouts: Timeouts,
         ipvs: IpvsSettings,
@@ -491,17 +320,62 @@ impl Services {
         for (position, service) in services.iter().enumerate() {
             index.entry(service.key).or_insert(position as u32);
             positions.insert(service.id, position as u32);
-            *vips.entry(service.key.address).or_insert(0) += 1;
-        }
-        let mut real_endpoints = HashMap::with_hasher(FxBuildHasher);
-        for (id, record) in reals.iter().enumerate() {
-            if let Some(record) = record {
-                real_endpoints.insert(
-                    (record.protocol, record.address, record.port),
-                    RealId(id as u32),
-                );
+            if let Some(address) = service.key.address() {
+                *vips.entry(address).or_insert(0) += 1;
             }
         }
+        for rule in marks.rules() {
+            for vip in rule.vips() {
+                let key = ServiceKey::of_mark(Family::of(vip), rule.mark);
+                if index.contains_key(&key) {
+                    *vips.entry(vip).or_insert(0) += 1;
+                }
+            }
+        }
+        let ftp_control = services.iter().any(|service| {
+            service.key.port() == CONTROL_PORT && service.key.protocol() == Some(Protocol::Tcp)
+        });
+        let mut real_endpoints = HashMap::with_hasher(FxBuildHasher);
+        let mut answering = HashSet::with_hasher(FxBuildHasher);
+        let mut any_reply_port = false;
+        let mut speakers = HashMap::with_hasher(FxBuildHasher);
+        for (id, record) in reals.iter().enumerate() {
+            let Some(record) = record else { continue };
+            if record.forward.sees_replies() {
+                answering.insert(record.address);
+            }
+            let port = record.reply_port();
+            any_reply_port |= port == 0;
+            for protocol in record.protocols() {
+                let endpoint = (*protocol, record.address, port);
+                real_endpoints.insert(endpoint, RealId(id as u32));
+                let service = positions.get(&record.service);
+                let service = service.and_then(|position| services.get(*position as usize));
+                let persistence = service.and_then(|service| service.persistence);
+                if record.standing == Standing::Listed
+                    && persistence.is_some_and(|persistence| persistence.engine.is_some())
+                {
+                    speakers.insert(endpoint, RealId(id as u32));
+                }
+            }
+        }
+        let flushed = reals.iter().enumerate().filter_map(|(id, record)| {
+            let flushed = record.as_ref().is_some_and(RealRecord::is_flushed);
+            flushed.then_some(RealId(id as u32))
+        });
+        let flushed = flushed.collect();
+        let records = reals.iter().flatten();
+        let translated = records
+            .filter(|record| {
+                ipvs.nat_icmp_send
+                    && record.forward.sees_replies()
+                    && record.standing == Standing::Listed
+            })
+            .flat_map(|record| {
+                let protocols = record.protocols().iter();
+                protocols.map(|protocol| (*protocol, record.address, record.port))
+            })
+            .collect();
         Self {
             index,
             list: services.into(),
@@ -509,25 +383,56 @@ impl Services {
             vips,
             reals: reals.into(),
             real_endpoints,
+            translated,
+            answering,
+            flushed,
+            any_reply_port,
+            ftp_control,
+            speakers,
+            marks,
             timeouts,
             ipvs,
             transit,
+            expected: None,
         }
     }
 
-    /// The service for a packet to `address:port`: the exact one, else the VIP's port-0 service
-    /// (spec 2.2).
+    /// The service with this key.
     #[inline]
-    pub fn find(&self, protocol: Protocol, address: IpAddr, port: u16) -> Option<&VirtualService> {
-        let exact = ServiceKey {
-            protocol,
-            address,
-            port,
-        };
-        self.index
-            .get(&exact)
-            .or_else(|| self.index.get(&ServiceKey { port: 0, ..exact }))
-            .map(|position| &self.list[*position as usize])
+    pub fn with_key(&self, key: &ServiceKey) -> Option<&VirtualService> {
+        let position = self.index.get(key)?;
+        self.list.get(*position as usize)
+    }
+
+    /// `[mark NAME]`.
+    pub fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
+    /// True if some service's clients are persistent.
+    pub fn has_persistence(&self) -> bool {
+        self.list
+            .iter()
+            .any(|service| service.persistence.is_some())
+    }
+
+    /// True if some service's clients are recognised by a persistence engine.
+    pub fn has_engine(&self) -> bool {
+        let mut all = self.list.iter().filter_map(|service| service.persistence);
+        all.any(|persistence| persistence.engine.is_some())
+    }
+
+    /// True if connections may come that the FTP helper has to read.
+    pub fn has_ftp(&self) -> bool {
+        self.list.iter().any(|service| {
+            let (tcp, control) = match service.key {
+                ServiceKey::Address { protocol, port, .. } => {
+                    (protocol == Protocol::Tcp, matches!(port, 0 | CONTROL_PORT))
+                }
+                ServiceKey::Mark { .. } => (true, true),
+            };
+            tcp && control && service.ever_translated
+        })
     }
 
     /// The service with this identity.
@@ -542,16 +447,45 @@ impl Services {
         &self.list
     }
 
-    /// True if any service has this address.
+    /// Tells every worker what the others have (see [`crate::connection_counts`]), for the services
+    /// whose scheduler asks, and puts OVERLOAD flags right that two workers set against each
+    /// other. Control calls this every
+    /// [`SHARE_INTERVAL`](crate::connection_counts::SHARE_INTERVAL) if there are several workers.
+    pub fn share_counts(&self) {
+        for service in &self.list {
+            service.share_counts();
+        }
+    }
+
+    /// True if any service has this address, that of a mark included.
     #[inline]
     pub fn is_vip(&self, address: IpAddr) -> bool {
         self.vips.contains_key(&address)
+    }
+
+    /// True if a packet with ports between these addresses may be a client's or a server's: what can be
+    /// known of a fragment.
+    #[inline]
+    pub fn may_be_balanced(&self, source: IpAddr, destination: IpAddr) -> bool {
+        self.is_vip(destination)
+            || self.answering.contains(&source)
+            || self.marks.may_mark(destination)
+    }
+
+    /// True if what this address sends may be a server's answer that has to be translated back.
+    pub fn may_answer(&self, source: IpAddr) -> bool {
+        self.answering.contains(&source)
     }
 
     /// The real server with this id, tombstones included.
     #[inline]
     pub fn real(&self, id: RealId) -> Option<&RealRecord> {
         self.reals.get(id.0 as usize).and_then(Option::as_ref)
+    }
+
+    /// Removed servers whose connections end at once.
+    pub(crate) fn flushed(&self) -> &[RealId] {
+        &self.flushed
     }
 
     /// Every real server with its id, tombstones included.
@@ -562,9 +496,26 @@ impl Services {
             .filter_map(|(id, record)| Some((RealId(id as u32), record.as_ref()?)))
     }
 
+    /// True if `address:port` is a listed server whose replies come back through us; false without
+    /// `nat_icmp_send`.
+    pub fn is_translated_real(&self, protocol: Protocol, address: IpAddr, port: u16) -> bool {
+        self.translated.contains(&(protocol, address, port))
+    }
+
+    /// The real server at `address:port`, if its service has a persistence engine.
+    #[inline]
+    pub fn speaker(&self, protocol: Protocol, address: IpAddr, port: u16) -> Option<RealId> {
+        if self.speakers.is_empty() {
+            return None;
+        }
+        let at = |port| self.speakers.get(&(protocol, address, port)).copied();
+        at(port).or_else(|| at(0))
+    }
+
     /// True if packets from `address:port` can be replies of a real server.
     #[inline]
     pub fn is_real(&self, protocol: Protocol, address: IpAddr, port: u16) -> bool {
-        self.real_endpoints.contains_key(&(protocol, address, port))
+        let known = |port| self.real_endpoints.contains_key(&(protocol, address, port));
+        known(port) || (self.any_reply_port && known(0))
     }
 }

@@ -4,6 +4,7 @@
 //! the worker (`stats` prints them by [`DropReason::name`]), so a lost packet that no counter
 //! explains is a bug.
 
+use crate::fragment_table::Seat;
 use std::net::IpAddr;
 
 /// Index of a port in configuration order (not DPDK's number: a port may have several devices).
@@ -25,6 +26,10 @@ pub enum Verdict {
     Redirect(WorkerId),
     /// Hold the packet until this neighbour is resolved, then decide again.
     Wait(Neighbour),
+    /// Keep the untouched packet in this seat, in place of what may still be there, until
+    /// [`Pipeline::next_released`](crate::pipeline::Pipeline::next_released) or
+    /// [`Pipeline::next_discarded`](crate::pipeline::Pipeline::next_discarded) names the seat.
+    Hold(Seat),
     /// Free the packet and count why.
     Drop(DropReason),
 }
@@ -82,6 +87,30 @@ named! {
     }
 }
 
+impl PuntClass {
+    /// Why a packet of the class is dropped that comes faster than the class may.
+    pub const fn policed(self) -> DropReason {
+        match self {
+            Self::Vrrp => DropReason::PolicedVrrp,
+            Self::Arp => DropReason::PolicedArp,
+            Self::Routing => DropReason::PolicedRouting,
+            Self::Icmp => DropReason::PolicedIcmp,
+            Self::Rest => DropReason::PolicedRest,
+        }
+    }
+
+    /// Why a packet of the class is dropped when its ring is full.
+    pub const fn full(self) -> DropReason {
+        match self {
+            Self::Vrrp => DropReason::PuntFullVrrp,
+            Self::Arp => DropReason::PuntFullArp,
+            Self::Routing => DropReason::PuntFullRouting,
+            Self::Icmp => DropReason::PuntFullIcmp,
+            Self::Rest => DropReason::PuntFullRest,
+        }
+    }
+}
+
 named! {
     /// Why a packet was dropped.
     DropReason {
@@ -113,8 +142,23 @@ named! {
         MartianSource = "martian_source",
         /// A destination address that cannot be on the wire: loopback or zero.
         MartianDestination = "martian_destination",
-        /// A fragment of a flow that is balanced (reassembly of fragments comes with a later feature).
+        /// A fragment that cannot be forwarded: a later one whose first got lost between workers; one
+        /// of SCTP whose port would have to be translated (its checksum covers the whole datagram);
+        /// one of an FTP control connection that has to be read; one that a server on this box answers
+        /// with, through NAT.
         Fragment = "fragment",
+        /// A fragment that can be part of no datagram, or a first one without the whole transport header.
+        FragmentMalformed = "fragment_malformed",
+        /// A fragment that overlaps another of its datagram; the rest of the datagram with it.
+        FragmentOverlap = "fragment_overlap",
+        /// A fragment all of which was seen before.
+        FragmentDuplicate = "fragment_duplicate",
+        /// A fragment that waited for the first of its datagram in vain.
+        FragmentTimeout = "fragment_timeout",
+        /// A fragment that came before the first of its datagram, and too many wait.
+        FragmentTableFull = "fragment_table_full",
+        /// Too many packets look for the worker that has their connection.
+        SearchLimited = "search_limited",
         /// A configured virtual service that this box does not serve now.
         VipBackup = "vip_backup",
         /// TTL or hop limit used up, and no ICMP error may be sent for it.
@@ -125,6 +169,8 @@ named! {
         NoServer = "no_server",
         /// The connection's server is gone and `on_real_removed`/`on_real_down` says to drop it.
         ServerGone = "server_gone",
+        /// A packet of a real server that belongs to no connection (`nat_icmp_send`), and no ICMP error may be sent.
+        NoConnection = "no_connection",
         /// No route to the next hop, and no ICMP error may be sent.
         NoRoute = "no_route",
         /// A blackhole or prohibit route.
@@ -135,20 +181,42 @@ named! {
         WaitFull = "wait_full",
         /// The connection table has no room and nothing in it may be evicted.
         TableFull = "table_full",
+        /// The defence `drop_packet`: one in so many of the packets that ask for a new connection.
+        DropPacket = "drop_packet",
         /// Every server that could take the connection has its reply key in use.
         ReplyKeyInUse = "reply_key_in_use",
         /// A forwarding method, protocol or feature not built yet.
         NotSupported = "not_supported",
+        /// A segment of an FTP control connection that came before the one it follows.
+        FtpOutOfOrder = "ftp_out_of_order",
         /// ICMP errors are rate limited.
         IcmpLimited = "icmp_limited",
+        /// An ICMP error about a packet in a tunnel that is of no use to its client.
+        TunnelError = "tunnel_error",
         /// Transit traffic and `transit = drop`.
         Transit = "transit",
         /// The port has no Linux interface to punt to.
         NoKernelInterface = "no_kernel_interface",
-        /// Punted faster than the class's rate.
-        PuntPoliced = "punt_policed",
-        /// The class's punt ring was full.
-        PuntFull = "punt_full",
+        /// VRRP or BFD, faster than a worker may punt it.
+        PolicedVrrp = "policed_vrrp",
+        /// ARP and discovery, faster than a worker may punt it.
+        PolicedArp = "policed_arp",
+        /// Routing and SSH, faster than a worker may punt it.
+        PolicedRouting = "policed_routing",
+        /// ICMP, faster than a worker may punt it.
+        PolicedIcmp = "policed_icmp",
+        /// The rest, faster than a worker may punt it.
+        PolicedRest = "policed_rest",
+        /// VRRP or BFD: the ring to the slow path was full.
+        PuntFullVrrp = "punt_full_vrrp",
+        /// ARP and discovery: the ring to the slow path was full.
+        PuntFullArp = "punt_full_arp",
+        /// Routing and SSH: the ring to the slow path was full.
+        PuntFullRouting = "punt_full_routing",
+        /// ICMP: the ring to the slow path was full.
+        PuntFullIcmp = "punt_full_icmp",
+        /// The rest: the ring to the slow path was full.
+        PuntFullRest = "punt_full_rest",
         /// The ring to another worker was full.
         RedirectFull = "redirect_full",
         /// The device did not take the packet.

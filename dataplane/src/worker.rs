@@ -1,15 +1,17 @@
 //! The worker: one pinned lcore that polls its queues and runs every packet to completion.
 //!
 //! `rx burst → pipeline → move packets by verdict → tx burst`, with the clock read once per burst.
-//! It never locks, allocates, logs or makes a system call per packet; what it cannot decide goes
+//! It never locks, allocates, logs or makes a system call per packet (what locks a new connection may
+//! take, `pipeline` says); what it cannot decide goes
 //! to the control core through rings, and everything it gives up is counted (DESIGN §2, §3).
 
 use crate::buffer::PacketBuffer;
 use crate::connection::Millis;
 use crate::counters::{Event, WorkerCounters};
 use crate::dpdk::{Burst, Consumer, Mbuf, Mempool, Producer, RxQueue, TxQueue, tsc};
+use crate::forwarding::NeighbourState;
 use crate::job::Job;
-use crate::pipeline::{BURST, Outcome, Pass, Pipeline, Spare, WaitingRoom};
+use crate::pipeline::{BURST, FROM_STACK, Outcome, Pass, Pipeline, Spare, WaitingRoom};
 use crate::verdict::{DropReason, Neighbour, PortId, Verdict};
 use arrayvec::ArrayVec;
 use crossbeam_queue::ArrayQueue;
@@ -161,15 +163,20 @@ impl Worker {
             burst: Burst::new(),
             verdicts: [Verdict::Drop(DropReason::Frame); BURST],
             doomed: Burst::new(),
+            turned_away: Burst::new(),
             waiting: WaitingRoom::default(),
+            held: (0..pipeline.fragment_seats()).map(|_| None).collect(),
         };
         let mut empty_polls = 0;
         let mut next_look = Millis(0);
         precise_sleep();
         while !stop.load(Ordering::Relaxed) {
+            #[cfg(feature = "test-hooks")]
+            crate::stall::here(pipeline.worker());
             counters.heartbeat.add(1);
             let news = pipeline.refresh();
-            let now = clock.now();
+            let ticks = tsc();
+            let now = clock.at(ticks);
             let mut work = 0;
             for Receive { port, queue } in &mut receive {
                 let received = queue.rx(&mut desk.burst);
@@ -201,9 +208,17 @@ impl Worker {
                 work += desk.transmit(ring, &mut outbox);
             }
             if let Some(inject) = &mut inject {
-                let injected = desk.transmit(inject, &mut outbox);
-                counters.event(Event::Injected).add(injected as u64);
-                work += injected;
+                let injected = inject.dequeue_burst(&mut desk.burst);
+                if injected > 0 {
+                    counters.event(Event::Injected).add(injected as u64);
+                    work += injected;
+                    for packet in desk.burst.as_mut_slice() {
+                        packet.set_port(packet.port() | FROM_STACK);
+                    }
+                    // Linux may be one of the servers: its replies leave as the VIP's.
+                    let pass = Pass::First;
+                    desk.run(&mut pipeline, &mut outbox, &mut rings, &asks, now, pass);
+                }
             }
             if !desk.waiting.is_empty() && (news || now >= next_look) {
                 next_look = Millis(now.0 + WAITING_INTERVAL_MS);
@@ -212,7 +227,12 @@ impl Worker {
             outbox.flush_all();
             counters.waiting.set(desk.waiting.len() as u64);
             pipeline.maintain(now);
+            while let Some((seat, _)) = pipeline.next_discarded() {
+                desk.held[usize::from(seat.0)] = None;
+            }
+            // Popping from an empty queue is a full memory fence.
             if pipeline.is_idle()
+                && !jobs.is_empty()
                 && let Some(job) = jobs.pop()
             {
                 pipeline.start(job);
@@ -221,12 +241,15 @@ impl Worker {
 
             if work > 0 {
                 counters.event(Event::BusyPolls).add(1);
+                let spent = tsc().wrapping_sub(ticks);
+                counters.event(Event::BusyTicks).add(spent);
                 empty_polls = 0;
                 continue;
             }
             counters.event(Event::EmptyPolls).add(1);
             match idle.current() {
-                Idle::Busy => std::hint::spin_loop(),
+                // Not even a pause: it would be half of what an empty poll takes.
+                Idle::Busy => {}
                 Idle::Adaptive if empty_polls < PATIENCE || !pipeline.is_idle() => empty_polls += 1,
                 Idle::Adaptive => {
                     counters.event(Event::Sleeps).add(1);
@@ -241,8 +264,9 @@ impl Worker {
         outbox.reap();
         counters
             .dropped(DropReason::Stopping)
-            .add(desk.waiting.len() as u64);
+            .add((desk.waiting.len() + desk.held.iter().flatten().count()) as u64);
         desk.waiting.clear();
+        desk.held.fill_with(|| None);
         while let Some(job) = jobs.pop() {
             job.finish();
         }
@@ -261,7 +285,11 @@ struct Desk {
     burst: Burst<BURST>,
     verdicts: [Verdict; BURST],
     doomed: Burst<BURST>,
+    /// For neighbours that do not answer, and no seat is left.
+    turned_away: Burst<BURST>,
     waiting: WaitingRoom<Mbuf>,
+    /// Fragments that wait for the first of their datagram, by seat.
+    held: Box<[Option<Mbuf>]>,
 }
 
 impl Desk {
@@ -278,8 +306,34 @@ impl Desk {
         counters.event(Event::RxBytes).add(bytes);
     }
 
-    /// Runs the burst through the pipeline and moves each packet where its verdict says.
+    /// Runs the burst through the pipeline, and then the fragments that it had waited for.
     fn run(
+        &mut self,
+        pipeline: &mut Pipeline,
+        outbox: &mut Outbox,
+        rings: &mut Rings,
+        asks: &ArrayQueue<Neighbour>,
+        now: Millis,
+        pass: Pass,
+    ) {
+        self.run_burst(pipeline, outbox, rings, asks, now, pass);
+        while let Some(seat) = pipeline.next_released() {
+            let packet = self.held[usize::from(seat.0)].take();
+            if let Some(Err(packet)) = packet.map(|packet| self.burst.push(packet)) {
+                // Cannot be: a full burst is run at once.
+                drop(packet);
+            }
+            if self.burst.is_full() {
+                self.run_burst(pipeline, outbox, rings, asks, now, Pass::Held);
+            }
+        }
+        if !self.burst.is_empty() {
+            self.run_burst(pipeline, outbox, rings, asks, now, Pass::Held);
+        }
+    }
+
+    /// Runs the burst through the pipeline and moves each packet where its verdict says.
+    fn run_burst(
         &mut self,
         pipeline: &mut Pipeline,
         outbox: &mut Outbox,
@@ -301,13 +355,19 @@ impl Desk {
             match verdict {
                 Verdict::Tx(port) => outbox.transmit(port, packet),
                 Verdict::Punt(class) => {
-                    if let Err(packet) = rings.punt[class as usize].push(packet) {
-                        counters.dropped(DropReason::PuntFull).add(1);
-                        drop(self.doomed.push(packet));
+                    // Counted here, once it is known which: a packet is punted or dropped, not both.
+                    match rings.punt[class as usize].push(packet) {
+                        Ok(()) => counters.punted(class).add(1),
+                        Err(packet) => {
+                            counters.dropped(class.full()).add(1);
+                            drop(self.doomed.push(packet));
+                        }
                     }
                 }
                 Verdict::Wait(neighbour) => {
-                    match self.waiting.enter(packet, neighbour, now) {
+                    let state = pipeline.forwarding().neighbour(neighbour);
+                    let failed = state == Some(NeighbourState::Failed);
+                    match self.waiting.enter(packet, neighbour, failed, now) {
                         Ok(ask) => {
                             counters.event(Event::Waited).add(1);
                             if ask {
@@ -316,6 +376,7 @@ impl Desk {
                                 let _ = asks.push(neighbour);
                             }
                         }
+                        Err(packet) if failed => drop(self.turned_away.push(packet)),
                         Err(packet) => {
                             counters.dropped(DropReason::WaitFull).add(1);
                             drop(self.doomed.push(packet));
@@ -334,15 +395,21 @@ impl Desk {
                         None => counters.dropped(DropReason::RedirectFull).add(1),
                     }
                 }
+                Verdict::Hold(seat) => self.held[usize::from(seat.0)] = Some(packet),
                 Verdict::Drop(_) => drop(self.doomed.push(packet)),
             }
         }
         self.doomed.clear();
         outbox.send_late();
+        if !self.turned_away.is_empty() {
+            // The sender need not wait to be told; this pass lets nobody wait.
+            std::mem::swap(&mut self.burst, &mut self.turned_away);
+            let pass = Pass::Retry(Outcome::Failed);
+            self.run_burst(pipeline, outbox, rings, asks, now, pass);
+        }
     }
 
-    /// Sends what others made ready (the Linux stack, workers without a queue); returns how many
-    /// packets.
+    /// Sends what workers without a queue made ready; returns how many packets.
     fn transmit(&mut self, ring: &mut Consumer, outbox: &mut Outbox) -> usize {
         let packets = ring.dequeue_burst(&mut self.burst);
         if packets > 0 {
@@ -543,7 +610,13 @@ impl Clock {
     /// Milliseconds since the start.
     #[inline]
     pub fn now(&self) -> Millis {
-        let ticks = tsc().wrapping_sub(self.start);
+        self.at(tsc())
+    }
+
+    /// Milliseconds from the start to a reading of the time-stamp counter.
+    #[inline]
+    pub fn at(&self, ticks: u64) -> Millis {
+        let ticks = ticks.wrapping_sub(self.start);
         Millis(((u128::from(ticks) * u128::from(self.scale)) >> 64) as u64)
     }
 }

@@ -3,7 +3,8 @@
 
 use dataplane::address::{Endpoint, Protocol};
 use dataplane::connection::{
-    Binding, Connection, Direction, InsertError, Millis, Signal, Table, TcpTable, Timeouts,
+    Binding, Connection, Direction, InsertError, Millis, Signal, Table, TableMemory, TcpTable,
+    Timeouts,
 };
 use dataplane::service::{Forward, RealId, ServiceId};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -55,7 +56,7 @@ fn flow(n: u32) -> Binding<Ipv4Addr> {
 #[test]
 fn nothing_allocates_once_the_table_is_made() {
     const CAPACITY: u32 = 1000;
-    let mut table = Table::<Ipv4Addr>::new(CAPACITY as usize);
+    let mut table = Table::<Ipv4Addr>::new(CAPACITY as usize, TableMemory::default());
     let timeouts = Timeouts::default();
     let before = ALLOCATIONS.get();
     let mut now = Millis(0);

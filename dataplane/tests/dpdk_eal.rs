@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use dataplane::buffer::PacketBuffer as _;
 use dataplane::dpdk::{
     Eal, EalError, LaunchError, LcoreId, Mempool, Port, PortError, Ring, launch,
     remove_stale_runtime, tsc,
@@ -54,7 +55,20 @@ fn eal_starts_once_runs_workers_and_stops_only_when_nothing_is_left() {
         [1, 2]
     );
     assert_eq!(eal.socket_id(workers[0]), 0);
-    let pool = Mempool::create("cached", 511, 64, Mempool::DATA_ROOM, None).expect("pool");
+    let pool = Mempool::create_packed("cached", 511, 64, Mempool::DATA_ROOM, None).expect("pool");
+
+    // One buffer directly behind the other: net_af_xdp takes that for granted.
+    let mut packets: Vec<_> = std::iter::from_fn(|| pool.alloc()).collect();
+    assert_eq!(packets.len(), 511);
+    packets.sort_by_key(|packet| packet.data().as_ptr().addr());
+    let starts: Vec<_> = packets.iter().map(|p| p.data().as_ptr().addr()).collect();
+    let size = starts[1] - starts[0];
+    assert!(starts.windows(2).all(|pair| pair[1] - pair[0] == size));
+    // The mbuf, DPDK's header and its padding; not a page of 4 KB for each.
+    assert!(size < usize::from(Mempool::DATA_ROOM) + 512, "{size}");
+    drop(packets);
+    assert!(pool.is_full());
+
     let sum = Arc::new(AtomicU32::new(0));
     let running: Vec<_> = workers
         .iter()

@@ -1,18 +1,26 @@
 //! Bursts through real drivers: `net_ring` loops what it sends back to itself, `net_null` makes and swallows frames.
 //! Every test ends by finding its pool full.
 
+use std::sync::Barrier;
 use std::time::Duration;
 
 use dataplane::buffer::PacketBuffer;
 use dataplane::dpdk::{
-    Burst, Mempool, Port, PortConfig, PortError, QueuePair, RxQueue, Started, Stopped, TxQueue,
+    Burst, HashInput, Mempool, Port, PortConfig, PortError, QueuePair, Rss, RssWay, RxQueue,
+    Started, Stopped, TxQueue,
 };
 
 use dpdk_support::{drain, eal, frames, numbers, pool};
 
 mod dpdk_support;
 
-const DEVICES: &[&str] = &["-l", "0", "--vdev=net_ring_kept", "--vdev=net_null_kept"];
+const DEVICES: &[&str] = &[
+    "-l",
+    "0",
+    "--vdev=net_ring_kept",
+    "--vdev=net_null_kept",
+    "--vdev=net_null_slave",
+];
 
 /// Opens and starts a device with one queue pair.
 fn started(device: &str, pool: &'static Mempool) -> (Port<Started>, RxQueue, TxQueue) {
@@ -190,6 +198,47 @@ fn a_port_stops_only_when_its_queues_are_gone() {
 }
 
 #[test]
+fn a_device_opened_while_another_closes_gets_its_number_unclaimed() {
+    eal("port", DEVICES);
+    let devices = ["net_null_turn0", "net_null_turn1", "net_null_turn2"];
+    std::thread::scope(|scope| {
+        for device in devices {
+            scope.spawn(move || {
+                for turn in 0..10000 {
+                    let port = Port::open(device).unwrap_or_else(|e| panic!("turn {turn}: {e}"));
+                    port.close().expect("closes");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn one_of_two_that_open_a_device_at_once_has_it_and_the_other_hears_it_is_in_use() {
+    eal("port", DEVICES);
+    for turn in 0..1000 {
+        let device = format!("net_null_both{turn}");
+        let both = Barrier::new(2);
+        let open = || {
+            both.wait();
+            Port::open(&device)
+        };
+        let (one, other) = std::thread::scope(|scope| {
+            let (one, other) = (scope.spawn(open), scope.spawn(open));
+            (one.join().expect("returns"), other.join().expect("returns"))
+        });
+        let port = match (one, other) {
+            (Ok(port), Err(PortError::InUse(name))) | (Err(PortError::InUse(name)), Ok(port)) => {
+                assert_eq!(name, device);
+                port
+            }
+            both => panic!("turn {turn}: {both:?}"),
+        };
+        port.close().expect("closes");
+    }
+}
+
+#[test]
 fn a_port_takes_as_many_queues_as_it_can() {
     eal("port", DEVICES);
     let pool = pool("queues", 1023);
@@ -227,6 +276,57 @@ fn a_port_takes_as_many_queues_as_it_can() {
     assert_eq!((info.rx_queues, info.tx_queues), (4, 2));
     drop(queues);
     port.stop().expect("stops").close().expect("closes");
+    assert!(pool.is_full());
+}
+
+/// What a device of three queues for three workers confirms of its receive side scaling.
+fn rss_of(device: &str, rx_queues: u16, hash_input: HashInput, pool: &'static Mempool) -> Rss {
+    let port = Port::open(device).expect("device");
+    let config = PortConfig {
+        rx_queues,
+        tx_queues: rx_queues,
+        hash_input,
+        workers: 3,
+        ..PortConfig::new(pool)
+    };
+    let (port, queues) = port.start(&config).expect("with or without");
+    let rss = port.rss();
+    drop(queues);
+    port.stop().expect("stops").close().expect("closes");
+    rss
+}
+
+#[test]
+fn a_device_that_hashes_keeps_our_key_and_table_and_says_so() {
+    eal("port", DEVICES);
+    let pool = pool("rss", 1023);
+    // It offers no one-sided hash, but everything else can be written and read back.
+    let rss = rss_of("net_null_rss", 3, HashInput::Source, pool);
+    assert_eq!((rss.way, rss.key), (RssWay::Spread, true));
+    assert!(rss.types != 0 && rss.table >= 64, "{rss:?}");
+    assert_eq!(rss, rss_of("net_null_rss", 3, HashInput::Both, pool));
+    assert!(pool.is_full());
+}
+
+#[test]
+fn a_device_that_forgets_the_key_does_not_count_as_having_it() {
+    eal("port", DEVICES);
+    let pool = pool("forgets", 1023);
+    let bond = "net_bonding_rss,mode=0,slave=net_null_slave";
+    let rss = rss_of(bond, 3, HashInput::Source, pool);
+    assert_eq!((rss.way, rss.key), (RssWay::Spread, false));
+    assert!(rss.table >= 64, "{rss:?}");
+    assert!(pool.is_full());
+}
+
+#[test]
+fn a_device_with_one_queue_or_without_a_hash_starts_all_the_same() {
+    eal("port", DEVICES);
+    let pool = pool("no_rss", 1023);
+    for (device, queues) in [("net_null_one", 1), ("net_ring_three", 3)] {
+        let rss = rss_of(device, queues, HashInput::Destination, pool);
+        assert_eq!(rss, Rss::default(), "{device}");
+    }
     assert!(pool.is_full());
 }
 

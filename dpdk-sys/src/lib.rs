@@ -25,6 +25,10 @@ use core::mem::{offset_of, size_of};
 
 include!(concat!(env!("OUT_DIR"), "/bindings.rs"));
 
+/// The one flag word with the topmost bit, which bindgen takes for a negative number and leaves out; `wrapper.h` asserts
+/// its value.
+pub const RTE_ETH_RSS_L3_SRC_ONLY: u64 = 1 << 63;
+
 const _: () = {
     assert!(size_of::<rte_mbuf>() == 128);
     assert!(offset_of!(rte_mbuf, buf_addr) == 0);

@@ -1,6 +1,9 @@
 //! What the daemon answers the admin API with.
 
-use super::api::{ConnectionFilter, Connections, Deleted, ReloadReport, Services, Stats, Status};
+use super::api::{
+    ConnectionFilter, Connections, Deleted, Done, IpvsBatch, IpvsOutcomes, IpvsQuery, IpvsTables,
+    MaintenanceRequest, ReleaseRequest, ReloadReport, ReloadRequest, Services, Stats, Status, Vrrp,
+};
 use std::future::Future;
 
 /// The daemon, as the admin API sees it.
@@ -30,9 +33,39 @@ pub trait Backend: Send + Sync + 'static {
         filter: ConnectionFilter,
     ) -> impl Future<Output = Result<Deleted, BackendError>> + Send;
 
+    /// The tables in the words of `ipvsadm`.
+    fn ipvs(
+        &self,
+        query: IpvsQuery,
+    ) -> impl Future<Output = Result<IpvsTables, BackendError>> + Send;
+
+    /// Does commands of `ipvsadm`, each done or refused by itself, all in one epoch.
+    fn change_ipvs(
+        &self,
+        batch: IpvsBatch,
+    ) -> impl Future<Output = Result<IpvsOutcomes, BackendError>> + Send;
+
+    /// The virtual routers.
+    fn vrrp(&self) -> impl Future<Output = Result<Vrrp, BackendError>> + Send;
+
+    /// Has a virtual router yield to a peer once.
+    fn release(
+        &self,
+        request: ReleaseRequest,
+    ) -> impl Future<Output = Result<Done, BackendError>> + Send;
+
+    /// Takes the box out, or lets it take part again.
+    fn maintenance(
+        &self,
+        request: MaintenanceRequest,
+    ) -> impl Future<Output = Result<Done, BackendError>> + Send;
+
     /// Loads the configuration again. A refused configuration is an answer (`ok` false), not an
     /// error.
-    fn reload(&self) -> impl Future<Output = Result<ReloadReport, BackendError>> + Send;
+    fn reload(
+        &self,
+        request: ReloadRequest,
+    ) -> impl Future<Output = Result<ReloadReport, BackendError>> + Send;
 }
 
 /// Why the daemon cannot answer. The text is one sentence for a person.

@@ -6,7 +6,10 @@
 //! and a client that hangs up cancels nothing half way.
 
 use super::access::{Access, AccessGroups};
-use super::api::{ConnectionFilter, ErrorBody, PREFIX, ReloadReport};
+use super::api::{
+    ConnectionFilter, ErrorBody, IpvsBatch, IpvsQuery, MaintenanceRequest, PREFIX, ReleaseRequest,
+    ReloadReport, ReloadRequest,
+};
 use super::backend::{Backend, BackendError};
 use super::socket::AdminSocket;
 use axum::Router;
@@ -21,6 +24,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::future::Future;
@@ -38,6 +42,8 @@ pub const HEADER_TIME: Duration = Duration::from_secs(5);
 pub const MAX_CONNECTIONS: usize = 64;
 /// The longest request body, bytes.
 pub const MAX_BODY: usize = 64 * 1024;
+/// The longest batch of commands, bytes: a hundred thousand servers.
+pub const MAX_BATCH: usize = 64 * 1024 * 1024;
 
 /// Serves `backend` on `socket` until `shutdown` completes. Connections that are open then are
 /// left to end by themselves on the runtime; the socket's file is gone when this returns.
@@ -178,13 +184,21 @@ async fn authorise(access: Access, request: Request, next: Next) -> Response {
 fn router<B: Backend>(backend: Arc<B>) -> Router {
     // Not `nest`: it would hide the prefix from the sentences about wrong requests.
     let at = |resource: &str| format!("{PREFIX}{resource}");
-    Router::new()
+    let changes = post(change_ipvs::<B>).layer(DefaultBodyLimit::max(MAX_BATCH));
+    let resources = Router::new()
         .route(&at("/status"), get(status::<B>))
         .route(&at("/services"), get(services::<B>))
         .route(&at("/stats"), get(stats::<B>))
         .route(&at("/connections"), get(connections::<B>))
         .route(&at("/connections/delete"), post(delete_connections::<B>))
-        .route(&at("/reload"), post(reload::<B>))
+        .route(&at("/ipvs"), get(ipvs::<B>).merge(changes))
+        .route(&at("/vrrp"), get(vrrp::<B>))
+        .route(&at("/vrrp/release"), post(release::<B>))
+        .route(&at("/maintenance"), post(maintenance::<B>))
+        .route(&at("/reload"), post(reload::<B>));
+    #[cfg(feature = "test-hooks")]
+    let resources = resources.merge(crate::test_hooks::routes());
+    resources
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -210,10 +224,7 @@ async fn connections<B: Backend>(
     match filter {
         Ok(Query(filter)) => {
             let listed = guarded(async move { backend.connections(filter).await }).await;
-            // Up to tens of megabytes of text: not on an executor thread.
-            tokio::task::spawn_blocking(move || answer(listed))
-                .await
-                .unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+            answer_at_length(listed).await
         }
         Err(rejection) => error(StatusCode::BAD_REQUEST, rejection.body_text()),
     }
@@ -241,9 +252,86 @@ async fn delete_connections<B: Backend>(
     answer(guarded(async move { backend.delete_connections(filter).await }).await)
 }
 
-async fn reload<B: Backend>(State(backend): State<Arc<B>>) -> Response {
+async fn ipvs<B: Backend>(
+    State(backend): State<Arc<B>>,
+    query: Result<Query<IpvsQuery>, QueryRejection>,
+) -> Response {
+    match query {
+        Ok(Query(query)) => {
+            answer_at_length(guarded(async move { backend.ipvs(query).await }).await).await
+        }
+        Err(rejection) => error(StatusCode::BAD_REQUEST, rejection.body_text()),
+    }
+}
+
+async fn change_ipvs<B: Backend>(
+    State(backend): State<Arc<B>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => return error(rejection.status(), rejection.body_text()),
+    };
+    let parsed = tokio::task::spawn_blocking(move || serde_json::from_slice::<IpvsBatch>(&body));
+    match parsed.await {
+        Ok(Ok(batch)) => answer(guarded(async move { backend.change_ipvs(batch).await }).await),
+        Ok(Err(cause)) => error(StatusCode::BAD_REQUEST, format!("commands: {cause}")),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+async fn vrrp<B: Backend>(State(backend): State<Arc<B>>) -> Response {
+    answer(guarded(async move { backend.vrrp().await }).await)
+}
+
+async fn release<B: Backend>(
+    State(backend): State<Arc<B>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    match read::<ReleaseRequest>("release", body) {
+        Ok(request) => answer(guarded(async move { backend.release(request).await }).await),
+        Err(refusal) => refusal,
+    }
+}
+
+async fn maintenance<B: Backend>(
+    State(backend): State<Arc<B>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    match read::<MaintenanceRequest>("maintenance", body) {
+        Ok(request) => answer(guarded(async move { backend.maintenance(request).await }).await),
+        Err(refusal) => refusal,
+    }
+}
+
+#[expect(clippy::result_large_err, reason = "the error is the answer itself")]
+fn read<T: DeserializeOwned>(
+    what: &str,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<T, Response> {
+    let body = body.map_err(|rejection| error(rejection.status(), rejection.body_text()))?;
+    serde_json::from_slice(&body)
+        .map_err(|cause| error(StatusCode::BAD_REQUEST, format!("{what}: {cause}")))
+}
+
+async fn reload<B: Backend>(
+    State(backend): State<Arc<B>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => return error(rejection.status(), rejection.body_text()),
+    };
+    let request = if body.is_empty() {
+        ReloadRequest::default()
+    } else {
+        match serde_json::from_slice(&body) {
+            Ok(request) => request,
+            Err(cause) => return error(StatusCode::BAD_REQUEST, format!("reload: {cause}")),
+        }
+    };
     let report: Result<ReloadReport, Failure> =
-        guarded(async move { backend.reload().await }).await;
+        guarded(async move { backend.reload(request).await }).await;
     match report {
         Ok(report) if !report.ok => json(StatusCode::CONFLICT, &report),
         other => answer(other),
@@ -317,6 +405,13 @@ fn answer<T: Serialize>(outcome: Result<T, Failure>) -> Response {
             "internal error; the daemon's log says more",
         ),
     }
+}
+
+/// Up to tens of megabytes of text: not on an executor thread.
+async fn answer_at_length<T: Serialize + Send + 'static>(outcome: Result<T, Failure>) -> Response {
+    tokio::task::spawn_blocking(move || answer(outcome))
+        .await
+        .unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
 }
 
 fn error(status: StatusCode, text: impl Into<String>) -> Response {

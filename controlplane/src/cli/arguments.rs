@@ -4,7 +4,7 @@
 //! that an operator can tell a missing feature from a slip of the finger.
 
 use super::{Failure, not_supported};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -14,15 +14,16 @@ use std::path::PathBuf;
     name = "sluice",
     version,
     arg_required_else_help = true,
-    after_help = "Exit status: 0 done, 1 refused, 2 wrong usage, 3 no daemon."
+    after_help = "'sluice ipvsadm ...' is the kernel's tool of that name: see 'sluice ipvsadm -h'.\n\n\
+                  Exit status: 0 done, 1 refused, 2 wrong usage, 3 no daemon."
 )]
 pub(super) struct Arguments {
-    /// The daemon's admin socket
+    /// The daemon's admin socket; also SLUICE_SOCKET in the environment
     #[arg(
         long,
         global = true,
         value_name = "PATH",
-        default_value = "/run/sluice/admin.sock"
+        default_value_os_t = socket()
     )]
     pub(super) socket: PathBuf,
     /// Print the API's JSON
@@ -30,6 +31,14 @@ pub(super) struct Arguments {
     pub(super) json: bool,
     #[command(subcommand)]
     pub(super) command: Command,
+}
+
+/// The admin socket when no option names one. Under the names of other programs there is no such
+/// option, hence the variable.
+pub(super) fn socket() -> PathBuf {
+    std::env::var_os("SLUICE_SOCKET")
+        .filter(|path| !path.is_empty())
+        .map_or_else(|| "/run/sluice/admin.sock".into(), PathBuf::from)
 }
 
 #[derive(Debug, Subcommand)]
@@ -49,12 +58,40 @@ pub(super) enum Command {
     },
     /// Load the configuration again: all of it, or nothing
     Reload {
-        /// Also forget `drain` and `weight`
+        /// Also forget what ipvsadm changed of the file's services and servers
         #[arg(long)]
         discard_overrides: bool,
     },
+    /// Virtual routers: state, timers, counters; or `release NAME` to have one yield to its peer
+    Vrrp {
+        /// What to do instead of showing them
+        #[command(subcommand)]
+        change: Option<VrrpChange>,
+    },
+    /// Take this box out: its virtual routers yield to their peers until it is switched off again
+    Maintenance {
+        /// on or off
+        switch: Switch,
+    },
+    /// `ipvsadm` and what is none of ours.
     #[command(external_subcommand)]
     Other(Vec<OsString>),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum VrrpChange {
+    /// Have a virtual router yield to a peer once, though its priority is higher
+    Release {
+        /// Name of the [vrrp] section, or `all`
+        name: String,
+    },
+}
+
+/// A switch's two positions.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Switch {
+    On,
+    Off,
 }
 
 const FILTER_HELP: &str = "\
@@ -75,8 +112,6 @@ const NOT_YET: &[&str] = &[
     "drain",
     "undrain",
     "weight",
-    "maintenance",
-    "vrrp",
     "checks",
     "trace",
     "which-real",
@@ -86,7 +121,6 @@ const NOT_YET: &[&str] = &[
     "config",
     "support-bundle",
     "convert",
-    "ipvsadm",
     "genhash",
 ];
 
@@ -96,6 +130,9 @@ const COMMANDS: &[&str] = &[
     "stats",
     "connections",
     "reload",
+    "vrrp",
+    "maintenance",
+    "ipvsadm",
     "help",
 ];
 

@@ -16,6 +16,17 @@ pub(super) fn of_event(name: &str) -> &'static str {
     find(EVENTS, name)
 }
 
+/// A counter of all virtual routers together.
+pub(super) fn of_virtual_routers(name: &str) -> &'static str {
+    find(ALL_VIRTUAL_ROUTERS, name)
+}
+
+/// A counter of a virtual router.
+pub(super) fn of_virtual_router(name: &str) -> Option<&'static str> {
+    let meaning = find(VIRTUAL_ROUTERS, name);
+    (!meaning.is_empty()).then_some(meaning)
+}
+
 fn find(meanings: &[(&str, &'static str)], name: &str) -> &'static str {
     meanings
         .iter()
@@ -53,7 +64,32 @@ const DROPS: &[(&str, &str)] = &[
         "martian_destination",
         "the destination address cannot be on the wire",
     ),
-    ("fragment", "a fragment of a balanced flow"),
+    (
+        "fragment",
+        "a fragment that cannot be forwarded: its first one got lost between workers, or translating \
+         it needs the whole datagram (SCTP ports, FTP control, a server on this box)",
+    ),
+    (
+        "fragment_malformed",
+        "a fragment of no possible datagram, or a first one without the whole transport header",
+    ),
+    (
+        "fragment_overlap",
+        "fragments of one datagram overlap: the datagram is given up",
+    ),
+    ("fragment_duplicate", "a fragment that was seen before"),
+    (
+        "fragment_timeout",
+        "a fragment that waited a second for the first of its datagram",
+    ),
+    (
+        "fragment_table_full",
+        "an early fragment, and too many wait for the first of their datagram",
+    ),
+    (
+        "search_limited",
+        "too many packets look for the worker that has their connection",
+    ),
     (
         "vip_backup",
         "a virtual address this box does not serve now",
@@ -68,6 +104,10 @@ const DROPS: &[(&str, &str)] = &[
         "server_gone",
         "the connection's real server is down or removed",
     ),
+    (
+        "no_connection",
+        "from a real server, of no connection ([ipvs] nat_icmp_send)",
+    ),
     ("no_route", "no route to the next hop"),
     ("blackhole", "a blackhole or prohibit route"),
     ("neighbour_failed", "the next hop does not answer ARP or ND"),
@@ -77,6 +117,10 @@ const DROPS: &[(&str, &str)] = &[
         "the connection table is full; raise 'connections'",
     ),
     (
+        "drop_packet",
+        "new connections while the table is short of room ([ipvs] drop_packet)",
+    ),
+    (
         "reply_key_in_use",
         "every server's reply address is taken by another connection",
     ),
@@ -84,17 +128,51 @@ const DROPS: &[(&str, &str)] = &[
         "not_supported",
         "a method, protocol or feature not built yet",
     ),
+    (
+        "ftp_out_of_order",
+        "segments of FTP control connections before the one they follow; sent again",
+    ),
     ("icmp_limited", "ICMP errors are rate limited"),
+    (
+        "tunnel_error",
+        "an ICMP error about a packet in a tunnel that is of no use to its client",
+    ),
     ("transit", "transit traffic, and transit = drop"),
     (
         "no_kernel_interface",
         "for the Linux stack, but the port has no interface there",
     ),
     (
-        "punt_policed",
-        "for the Linux stack, faster than its class may",
+        "policed_vrrp",
+        "VRRP or BFD, faster than a worker may punt it",
     ),
-    ("punt_full", "for the Linux stack, which is too slow"),
+    (
+        "policed_arp",
+        "ARP or neighbour discovery, faster than a worker may punt it",
+    ),
+    (
+        "policed_routing",
+        "BGP, OSPF, RIP, SSH or sync, faster than a worker may punt it",
+    ),
+    ("policed_icmp", "ICMP, faster than a worker may punt it"),
+    (
+        "policed_rest",
+        "other packets for the Linux stack, faster than a worker may punt it",
+    ),
+    ("punt_full_vrrp", "VRRP or BFD, and the slow path is behind"),
+    (
+        "punt_full_arp",
+        "ARP or neighbour discovery, and the slow path is behind",
+    ),
+    (
+        "punt_full_routing",
+        "BGP, OSPF, RIP, SSH or sync, and the slow path is behind",
+    ),
+    ("punt_full_icmp", "ICMP, and the slow path is behind"),
+    (
+        "punt_full_rest",
+        "other packets for the Linux stack, and the slow path is behind",
+    ),
     ("redirect_full", "for another worker, which is too slow"),
     ("tx_full", "the device did not take it"),
     ("port_down", "the port to send on is down"),
@@ -119,7 +197,25 @@ const EVENTS: &[(&str, &str)] = &[
     ("connection_misses", "packets of no known connection"),
     ("connections_created", "connections created"),
     ("connections_expired", "connections timed out"),
+    ("templates_created", "persistence templates made"),
+    ("templates_expired", "persistence templates timed out"),
+    (
+        "templates_dropped",
+        "persistence templates deleted by [ipvs] drop_entry",
+    ),
+    (
+        "templates_full",
+        "persistent clients scheduled without a template for lack of room; raise 'connections'",
+    ),
+    (
+        "one_packet_scheduled",
+        "datagrams scheduled each for itself (one_packet)",
+    ),
     ("connections_evicted", "connections evicted to make room"),
+    (
+        "connections_dropped",
+        "connections deleted by [ipvs] drop_entry",
+    ),
     (
         "forwarded_stateless",
         "forwarded without an entry, the table being full",
@@ -134,8 +230,41 @@ const EVENTS: &[(&str, &str)] = &[
         "icmp_host_unreachable",
         "ICMP host or network unreachable sent",
     ),
+    (
+        "icmp_relayed",
+        "ICMP errors about packets in tunnels passed on to the client",
+    ),
     ("tcp_resets", "TCP resets sent"),
-    ("fragments_sent", "IPv4 fragments sent"),
+    ("ftp_expected", "FTP data connections announced"),
+    (
+        "ftp_refused",
+        "FTP announcements not followed: third parties, privileged ports, nonsense",
+    ),
+    (
+        "ftp_unhelped",
+        "FTP control connections beyond those a worker can read",
+    ),
+    ("fragments_sent", "fragments sent"),
+    (
+        "fragments_held",
+        "fragments that waited for the first of their datagram",
+    ),
+    (
+        "icmp_related",
+        "ICMP errors about connections, forwarded to the server or the client",
+    ),
+    (
+        "icmp_scheduled",
+        "connections made by an ICMP error ([ipvs] schedule_icmp)",
+    ),
+    (
+        "icmp_unrelated",
+        "ICMP errors that quote a service's or server's packet of no connection",
+    ),
+    (
+        "owner_searches",
+        "times a packet was passed on to look for the worker with its connection",
+    ),
     ("waited", "packets that waited for a neighbour"),
     ("wait_resolved", "of those, sent when it answered"),
     ("injected", "packets sent for the Linux stack"),
@@ -145,9 +274,99 @@ const EVENTS: &[(&str, &str)] = &[
         "transit_forwarded",
         "transit packets forwarded (transit = fast)",
     ),
+    (
+        "bypassed",
+        "forwarded around a mark's service without a server ([ipvs] cache_bypass)",
+    ),
     ("busy_polls", "polls that found packets"),
+    ("busy_ticks", "TSC ticks spent in loops that found packets"),
     ("empty_polls", "polls that found none"),
     ("sleeps", "sleeps (idle = adaptive)"),
+];
+
+const VIRTUAL_ROUTERS: &[(&str, &str)] = &[
+    ("adverts_sent", "advertisements sent, to each peer one"),
+    ("adverts_received", "advertisements found right"),
+    (
+        "priority_zero_sent",
+        "of those sent, with priority 0: it let go",
+    ),
+    (
+        "priority_zero_received",
+        "of those received, with priority 0: a peer let go",
+    ),
+    ("became_active", "changes to MASTER"),
+    ("released_active", "changes from MASTER"),
+    (
+        "from_self",
+        "ignored: from this box's own address; a loop, or an address used twice",
+    ),
+    ("bad_length", "ignored: too short for its addresses"),
+    ("bad_ttl", "ignored: TTL not 255, so it came from afar"),
+    ("bad_version", "ignored: another version of VRRP"),
+    ("bad_auth_type", "ignored: another auth_type"),
+    ("bad_password", "ignored: another password"),
+    (
+        "bad_interval",
+        "ignored: another advert_interval (VRRPv2), or none (VRRPv3)",
+    ),
+    ("bad_type", "ignored: not an advertisement"),
+    ("bad_checksum", "ignored: wrong checksum"),
+    (
+        "bad_destination",
+        "ignored: unicast where multicast is expected, or the other way round",
+    ),
+    ("other_addresses", "with other addresses than ours"),
+    (
+        "other_interval",
+        "with another interval than ours (VRRPv3); obeyed",
+    ),
+    (
+        "lower_priority",
+        "with a priority below ours; discarded if we preempt",
+    ),
+    (
+        "two_owners",
+        "from another router that claims priority 255 as we do",
+    ),
+];
+
+/// Of all of them, and of their thread.
+const ALL_VIRTUAL_ROUTERS: &[(&str, &str)] = &[
+    ("packets_received", "VRRP packets read"),
+    (
+        "packets_malformed",
+        "of those, without a whole IP header, or longer than any advertisement",
+    ),
+    (
+        "packets_overflowed",
+        "VRRP packets that came faster than they could be read",
+    ),
+    ("unknown_vrid", "for a VRID that is not configured there"),
+    ("no_vrid", "too short to have a VRID"),
+    ("adverts_sent", "advertisements sent"),
+    (
+        "send_failures",
+        "advertisements Linux would not send; the log says why",
+    ),
+    (
+        "announcements_sent",
+        "gratuitous ARPs and neighbour advertisements sent",
+    ),
+    ("announce_failures", "those Linux would not send"),
+    (
+        "netlink_resyncs",
+        "times all interfaces were read anew because news of them was lost",
+    ),
+    (
+        "netlink_failures",
+        "changes of addresses and interfaces that Linux refused; the log says why",
+    ),
+    (
+        "events_lost",
+        "changes of state that were not logged or mailed in time",
+    ),
+    ("rounds", "times the VRRP thread woke"),
 ];
 
 #[cfg(test)]
@@ -166,6 +385,21 @@ mod tests {
         }
         for event in Event::ALL {
             assert_ne!(of_event(event.name()), "", "{event}");
+        }
+    }
+
+    #[test]
+    fn every_counter_of_all_virtual_routers_has_a_meaning() {
+        let routers = vrrp::Routers::new(vrrp::Settings::default(), std::time::Instant::now());
+        let driver = vrrp::driver::DriverCounters::default();
+        let names: Vec<_> = routers
+            .counters()
+            .into_keys()
+            .chain(driver.by_name().into_keys())
+            .collect();
+        assert_eq!(ALL_VIRTUAL_ROUTERS.len(), names.len());
+        for name in names {
+            assert_ne!(of_virtual_routers(name), "", "{name}");
         }
     }
 

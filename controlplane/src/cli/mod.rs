@@ -7,6 +7,7 @@
 mod arguments;
 mod client;
 mod connections;
+mod ipvsadm;
 mod meaning;
 mod number;
 mod reload;
@@ -14,9 +15,13 @@ mod services;
 mod stats;
 mod status;
 mod table;
+mod vrrp;
 
-use crate::admin::api::{ConnectionFilter, ErrorBody, PREFIX, ReloadReport};
-use arguments::{Arguments, Command};
+use crate::admin::api::{
+    ConnectionFilter, Done, ErrorBody, MaintenanceRequest, PREFIX, ReleaseRequest, ReloadReport,
+    ReloadRequest,
+};
+use arguments::{Arguments, Command, Switch, VrrpChange};
 use clap::Parser as _;
 use client::{Answer, Client};
 use serde::Serialize;
@@ -29,9 +34,17 @@ use std::process::ExitCode;
 /// Runs the tool with the process's own arguments.
 pub fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
-    if let Some(name) = words.first().and_then(|word| called_as(word)) {
-        eprintln!("{name}: not supported yet");
-        return ExitCode::from(Failure::REFUSED);
+    match words.first().and_then(|word| called_as(word)) {
+        Some("genhash") => {
+            eprintln!("genhash: not supported yet");
+            return ExitCode::from(Failure::REFUSED);
+        }
+        Some(name) => {
+            if let Some(program) = ipvsadm::Program::named(name) {
+                return ipvsadm::run(program, &texts(&words[1..]), &arguments::socket());
+            }
+        }
+        None => {}
     }
     let arguments = match Arguments::try_parse_from(&words) {
         Ok(arguments) => arguments,
@@ -42,10 +55,24 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(status).unwrap_or(Failure::USAGE));
         }
     };
+    if let Command::Other(words) = &arguments.command
+        && let Some(program) = words.first().and_then(|word| word.to_str())
+        && let Some(program) = ipvsadm::Program::named(program)
+    {
+        return ipvsadm::run(program, &texts(&words[1..]), &arguments.socket);
+    }
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// Words of `ipvsadm`: bytes that are no text are none of its either.
+fn texts(words: &[OsString]) -> Vec<String> {
+    let words = words.iter();
+    words
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect()
 }
 
 /// The other programs this one is, by the name it is called under.
@@ -69,11 +96,19 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
             Some((first, filter)) if first == "delete" => ask.delete_connections(filter),
             _ => ask.list_connections(words),
         },
-        Command::Reload { discard_overrides } => {
-            if *discard_overrides {
-                return Err(not_supported("reload --discard-overrides"));
-            }
-            ask.reload()
+        Command::Reload { discard_overrides } => ask.reload(*discard_overrides),
+        Command::Vrrp { change: None } => ask.show("/vrrp", vrrp::render),
+        Command::Vrrp {
+            change: Some(VrrpChange::Release { name }),
+        } => ask.tell(
+            "/vrrp/release",
+            &ReleaseRequest {
+                router: name.clone(),
+            },
+        ),
+        Command::Maintenance { switch } => {
+            let on = matches!(switch, Switch::On);
+            ask.tell("/maintenance", &MaintenanceRequest { on })
         }
         Command::Other(words) => Err(arguments::other(words)),
     }
@@ -156,8 +191,8 @@ impl Asker<'_> {
         self.print(answer, |deleted| Ok(connections::render_deleted(*deleted)))
     }
 
-    fn reload(&self) -> Result<(), Failure> {
-        let answer = self.post("/reload", &serde_json::Map::new())?;
+    fn reload(&self, discard_overrides: bool) -> Result<(), Failure> {
+        let answer = self.post("/reload", &ReloadRequest { discard_overrides })?;
         if answer.status == 409
             && !self.json
             && let Ok(report) = serde_json::from_slice::<ReloadReport>(&answer.body)
@@ -170,6 +205,12 @@ impl Asker<'_> {
             eprint!("{}", reload::render_warnings(report));
             Ok(reload::render(report))
         })
+    }
+
+    /// Has the daemon do something that is over with one sentence.
+    fn tell(&self, resource: &str, request: &impl Serialize) -> Result<(), Failure> {
+        let answer = self.post(resource, request)?;
+        self.print(answer, |done: &Done| Ok(format!("{}\n", done.message)))
     }
 
     fn post(&self, resource: &str, body: &impl Serialize) -> Result<Answer, Failure> {

@@ -2,7 +2,7 @@
 
 use super::number::{count, duration, size};
 use super::table::{Align::Left, Align::Right, Table};
-use crate::admin::api::{Status, SteeringWay, WorkerState};
+use crate::admin::api::{Defence, Occupancy, Port, Status, SteeringWay, WorkerState};
 use std::fmt::Write as _;
 
 /// The screen.
@@ -16,7 +16,13 @@ pub(super) fn render(status: &Status) -> String {
     for (name, value) in facts(status) {
         let _ = writeln!(text, "{name:<15}{value}");
     }
-    for table in [workers(status), ports(status), mempools(status)] {
+    // A plain VRRP daemon has none of them.
+    let tables = [
+        (!status.workers.is_empty()).then(|| workers(status)),
+        (!status.ports.is_empty()).then(|| ports(status)),
+        (!status.mempools.is_empty()).then(|| mempools(status)),
+    ];
+    for table in tables.into_iter().flatten() {
         text.push('\n');
         text.push_str(&table.render(0));
     }
@@ -43,26 +49,23 @@ fn facts(status: &Status) -> Vec<(&'static str, String)> {
             ),
         ));
     }
-    facts.push((
-        "connections",
-        occupancy(status.table.connections, status.table.capacity),
-    ));
-    facts.push((
-        "steering",
-        match status.steering.way {
-            SteeringWay::SingleWorker => "none, one worker".into(),
-            SteeringWay::Rss => redirected("by the devices", status.steering.redirected),
-            SteeringWay::Software => redirected("in software", status.steering.redirected),
-        },
-    ));
-    facts.push(("idle", status.idle.clone()));
-    facts.push((
-        "memory",
-        match status.hugepage_bytes {
-            0 => "ordinary pages".into(),
-            bytes => format!("{} in hugepages", size(bytes)),
-        },
-    ));
+    if status.workers.is_empty() {
+        facts.push(("data plane", "none: there is no [port]".into()));
+    } else {
+        facts.extend(forwarding(status));
+    }
+    if !status.virtual_routers.is_empty() {
+        let by_state = status.virtual_routers.iter();
+        let by_state: Vec<_> = by_state.map(|(state, n)| format!("{n} {state}")).collect();
+        facts.push(("vrrp", by_state.join(", ")));
+    }
+    if status.maintenance {
+        let text = "on: the virtual routers yield; end it with 'sluice maintenance off'";
+        facts.push(("maintenance", text.into()));
+    }
+    for defence in &status.defences {
+        facts.push(("defence", described(defence, status.workers.len())));
+    }
     if status.tombstones > 0 {
         facts.push((
             "removed",
@@ -87,17 +90,83 @@ fn facts(status: &Status) -> Vec<(&'static str, String)> {
     facts
 }
 
-fn redirected(way: &str, packets: u64) -> String {
-    format!("{way}, {} packets redirected", count(packets))
+/// What there is only with workers.
+fn forwarding(status: &Status) -> [(&'static str, String); 4] {
+    [
+        (
+            "connections",
+            format!(
+                "IPv4 {}, IPv6 {}",
+                occupancy(status.table.ipv4),
+                occupancy(status.table.ipv6)
+            ),
+        ),
+        (
+            "steering",
+            match status.steering.way {
+                SteeringWay::SingleWorker => "none, one worker".into(),
+                way => format!(
+                    "{}, {} packets redirected",
+                    steering(way),
+                    count(status.steering.redirected)
+                ),
+            },
+        ),
+        ("idle", status.idle.clone()),
+        (
+            "memory",
+            match status.hugepage_bytes {
+                0 => "ordinary pages".into(),
+                bytes => format!("{} in hugepages", size(bytes)),
+            },
+        ),
+    ]
 }
 
-fn occupancy(used: u64, capacity: u64) -> String {
-    let percent = if capacity == 0 {
-        0.0
-    } else {
-        used as f64 * 100.0 / capacity as f64
+fn described(defence: &Defence, workers: usize) -> String {
+    let Defence { name, workers: of } = defence;
+    if of.len() == workers {
+        return format!("{name} is in effect");
+    }
+    let of: Vec<_> = of.iter().map(ToString::to_string).collect();
+    let worker = if of.len() == 1 { "worker" } else { "workers" };
+    format!("{name} is in effect on {worker} {}", of.join(", "))
+}
+
+fn steering(way: SteeringWay) -> &'static str {
+    match way {
+        SteeringWay::SingleWorker => "none",
+        SteeringWay::RssAgrees => "hardware RSS, both directions agree",
+        SteeringWay::Rss => "hardware RSS, redirected in software",
+        SteeringWay::Software => "in software",
+    }
+}
+
+/// How a port's packets find their workers, and why it cannot be in hardware.
+fn port_steering(port: &Port, workers: usize) -> String {
+    let queues = port.rx_queues as usize;
+    let way = match port.steering {
+        SteeringWay::SingleWorker => "none",
+        SteeringWay::RssAgrees => "RSS, agrees",
+        SteeringWay::Rss => "RSS, redirected",
+        SteeringWay::Software => "software",
     };
-    format!("{} of {} ({percent:.1} %)", count(used), count(capacity))
+    if queues < workers {
+        return format!("{way}, {queues} of {workers} queues");
+    }
+    way.into()
+}
+
+fn occupancy(table: Occupancy) -> String {
+    let percent = match table.capacity {
+        0 => 0.0,
+        capacity => table.connections as f64 * 100.0 / capacity as f64,
+    };
+    format!("{} ({percent:.1} %)", used(table))
+}
+
+fn used(table: Occupancy) -> String {
+    format!("{} of {}", count(table.connections), count(table.capacity))
 }
 
 fn workers(status: &Status) -> Table {
@@ -106,7 +175,8 @@ fn workers(status: &Status) -> Table {
         ("cpu", Right),
         ("state", Left),
         ("busy", Right),
-        ("connections", Right),
+        ("IPv4 connections", Right),
+        ("IPv6", Right),
         ("waiting", Right),
         ("redirected in", Right),
         ("out", Right),
@@ -125,7 +195,8 @@ fn workers(status: &Status) -> Table {
             worker
                 .busy_percent
                 .map_or_else(String::new, |percent| format!("{percent:.0} %")),
-            count(worker.connections),
+            used(worker.table.ipv4),
+            used(worker.table.ipv6),
             count(worker.waiting),
             count(worker.redirected_in),
             count(worker.redirected_out),
@@ -143,6 +214,7 @@ fn ports(status: &Status) -> Table {
         ("mtu", Right),
         ("kernel", Left),
         ("queues", Right),
+        ("steering", Left),
         ("rx packets", Right),
         ("bytes", Right),
         ("tx packets", Right),
@@ -163,6 +235,7 @@ fn ports(status: &Status) -> Table {
                 .clone()
                 .unwrap_or_else(|| "none".into()),
             port.rx_queues.to_string(),
+            port_steering(port, status.workers.len()),
             count(port.rx_packets),
             count(port.rx_bytes),
             count(port.tx_packets),
@@ -187,4 +260,23 @@ fn mempools(status: &Status) -> Table {
         ]);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_defence_in_effect_names_its_workers_unless_it_is_all_of_them() {
+        let of = |workers: &[u32]| {
+            let defence = Defence {
+                name: "drop_entry".to_owned(),
+                workers: workers.to_vec(),
+            };
+            described(&defence, 3)
+        };
+        assert_eq!(of(&[0, 1, 2]), "drop_entry is in effect");
+        assert_eq!(of(&[1]), "drop_entry is in effect on worker 1");
+        assert_eq!(of(&[0, 2]), "drop_entry is in effect on workers 0, 2");
+    }
 }

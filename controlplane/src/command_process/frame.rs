@@ -27,6 +27,9 @@ pub struct Command {
     pub timeout: Duration,
     /// Variables for it.
     pub environment: Vec<(String, String)>,
+    /// It is started after every such command that was asked for before it, though not after their
+    /// end.
+    pub in_order: bool,
 }
 
 impl Command {
@@ -55,6 +58,12 @@ impl Command {
         self
     }
 
+    /// The same command, started after all of these that were asked for before it.
+    pub fn in_order(mut self) -> Self {
+        self.in_order = true;
+        self
+    }
+
     fn of(program: Program, timeout: Duration) -> Self {
         Self {
             program,
@@ -62,6 +71,7 @@ impl Command {
             group: None,
             timeout,
             environment: Vec::new(),
+            in_order: false,
         }
     }
 }

@@ -5,7 +5,7 @@
 //! still wants its last scripts run, and ends the helper itself.
 
 use super::frame::{self, Reply, Request};
-use super::run::{Groups, run};
+use super::run::{Groups, Turn, run};
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd as _;
@@ -66,6 +66,7 @@ async fn serve_requests(
 ) -> io::Result<()> {
     let places = Arc::new(Semaphore::new(MAX_RUNNING));
     let cancels: Arc<Mutex<HashMap<u64, oneshot::Sender<()>>>> = Arc::default();
+    let mut turn = Turn::default();
     while let Some(request) = read_request(&mut stream).await? {
         while commands.try_join_next().is_some() {}
         match request {
@@ -74,9 +75,14 @@ async fn serve_requests(
                 lock(&cancels).insert(id, cancel);
                 let (places, cancels) = (Arc::clone(&places), Arc::clone(&cancels));
                 let (groups, replies) = (groups.clone(), replies.clone());
+                let own = if command.in_order {
+                    turn.next()
+                } else {
+                    Turn::default()
+                };
                 commands.spawn(async move {
                     let place = places.acquire_owned().await;
-                    let result = run(command, &groups, cancelled).await;
+                    let result = run(command, &groups, cancelled, own).await;
                     drop(place);
                     lock(&cancels).remove(&id);
                     let _ = replies.send(Reply { id, result }).await;

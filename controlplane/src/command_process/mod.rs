@@ -8,7 +8,7 @@
 //! and exit.
 //!
 //! Two ordinary threads move the frames, so that any thread may ask, with or without an executor:
-//! [`CommandProcess::run`] is for tokio, [`CommandProcess::submit`] never blocks and is for the
+//! [`CommandProcess::run`] and [`CommandProcess::begin`] are for tokio, [`CommandProcess::submit`] never blocks and is for the
 //! VRRP thread.
 
 mod frame;
@@ -111,18 +111,18 @@ impl CommandProcess {
 
     /// Runs `command` and waits for its end. Dropping the future kills the command.
     pub async fn run(&self, command: Command) -> Result<Outcome, CommandError> {
+        self.begin(command)?.outcome().await
+    }
+
+    /// Hands `command` to the helper before it returns. Dropping what it returns kills the command.
+    pub fn begin(&self, command: Command) -> Result<Begun, CommandError> {
         let (sender, receiver) = oneshot::channel();
         let id = self.request(command, Then::Wake(sender))?;
-        let mut cancel = CancelOnDrop {
-            shared: &self.shared,
+        let cancel = CancelOnDrop {
+            shared: Arc::clone(&self.shared),
             id: Some(id),
         };
-        let outcome = receiver.await.unwrap_or(Err(CommandError::HelperGone));
-        cancel.id = None;
-        if let Err(CommandError::HelperGone) = outcome {
-            self.shared.failures.fetch_add(1, Relaxed);
-        }
-        outcome
+        Ok(Begun { receiver, cancel })
     }
 
     /// Runs `command` without waiting; anything but a clean exit is logged under `what`.
@@ -158,6 +158,26 @@ impl CommandProcess {
 impl Drop for CommandProcess {
     fn drop(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Both);
+    }
+}
+
+/// A command that the helper has.
+#[derive(Debug)]
+pub struct Begun {
+    receiver: oneshot::Receiver<Result<Outcome, CommandError>>,
+    cancel: CancelOnDrop,
+}
+
+impl Begun {
+    /// Waits for its end.
+    pub async fn outcome(mut self) -> Result<Outcome, CommandError> {
+        let received = (&mut self.receiver).await;
+        let outcome = received.unwrap_or(Err(CommandError::HelperGone));
+        self.cancel.id = None;
+        if let Err(CommandError::HelperGone) = outcome {
+            self.cancel.shared.failures.fetch_add(1, Relaxed);
+        }
+        outcome
     }
 }
 
@@ -239,12 +259,13 @@ impl Shared {
     }
 }
 
-struct CancelOnDrop<'a> {
-    shared: &'a Shared,
+#[derive(Debug)]
+struct CancelOnDrop {
+    shared: Arc<Shared>,
     id: Option<u64>,
 }
 
-impl Drop for CancelOnDrop<'_> {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         let Some(id) = self.id else { return };
         self.shared.waiting().commands.remove(&id);

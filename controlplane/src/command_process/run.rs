@@ -66,17 +66,53 @@ impl Groups {
     }
 }
 
+/// When a command may start: behind the one before it.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    /// Closed when the one before has been started, or never will be.
+    before: Option<oneshot::Receiver<()>>,
+    /// Closes by being dropped.
+    started: Option<oneshot::Sender<()>>,
+}
+
+impl Turn {
+    /// The turn behind all that were given before; `self` only remembers the last.
+    pub(super) fn next(&mut self) -> Self {
+        let (started, next) = oneshot::channel();
+        Self {
+            before: self.before.replace(next),
+            started: Some(started),
+        }
+    }
+
+    async fn come(&mut self) {
+        if let Some(before) = &mut self.before {
+            // It is never sent to.
+            let _ = before.await;
+        }
+    }
+
+    /// The next one may start.
+    fn end(self) {
+        drop(self.started);
+    }
+}
+
 /// Runs `command` to its end; `Err` says why it could not be started.
 pub(super) async fn run(
     command: Command,
     groups: &Groups,
     mut cancelled: oneshot::Receiver<()>,
+    mut turn: Turn,
 ) -> Result<Outcome, String> {
     let timeout = command.timeout;
     // The user database may be on the network: not on the one thread.
     let prepared = tokio::task::spawn_blocking(move || prepare(&command))
         .await
-        .map_err(|error| error.to_string())??;
+        .map_err(|error| error.to_string())
+        .flatten();
+    turn.come().await;
+    let prepared = prepared?;
     if cancelled.try_recv().is_ok() {
         return Ok(Outcome {
             end: End::Cancelled,
@@ -90,6 +126,7 @@ pub(super) async fn run(
     let (mut child, group) = groups
         .spawn(prepared)
         .map_err(|error| format!("cannot start {name}: {error}"))?;
+    turn.end();
 
     let (stdout, stderr) = (Tail::default(), Tail::default());
     let pipes = (child.stdout.take(), child.stderr.take());

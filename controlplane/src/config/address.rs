@@ -288,18 +288,6 @@ pub(crate) fn mac(text: &str) -> Parsed<[u8; 6]> {
     Ok(octets)
 }
 
-/// Prefix length of an IPv4 mask, or of an IPv6 length 1..128.
-pub(crate) fn netmask_bits(text: &str) -> Option<u8> {
-    if let Ok(mask) = text.parse::<Ipv4Addr>() {
-        let bits = mask.to_bits();
-        let contiguous = bits.leading_ones() + bits.trailing_zeros() == 32 && bits != 0;
-        return contiguous.then(|| bits.leading_ones() as u8);
-    }
-    plain(text, 10)
-        .and_then(|n| u8::try_from(n).ok())
-        .filter(|bits| (1..=128).contains(bits))
-}
-
 pub(crate) fn tunnel(text: &str) -> Option<(&'static str, Option<u16>)> {
     match text {
         "ipip" => Some(("ipip", None)),
@@ -453,16 +441,6 @@ mod tests {
             device_argument("net_af_xdp0,iface=eth1,start_queue=0", "iface"),
             Some("eth1")
         );
-    }
-
-    #[test]
-    fn masks_must_be_contiguous() {
-        assert_eq!(netmask_bits("255.255.255.0"), Some(24));
-        assert_eq!(netmask_bits("255.255.255.255"), Some(32));
-        assert_eq!(netmask_bits("64"), Some(64));
-        for bad in ["255.0.255.0", "0.0.0.0", "129", "0", "x"] {
-            assert_eq!(netmask_bits(bad), None, "{bad}");
-        }
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::effective::{EffectiveTable, FromValue, Section, Size};
 use super::location::Place;
 use super::model::{
-    Config, GlobalConfig, IpvsConfig, MarkConfig, NeighborConfig, PortConfig, RealServerConfig,
-    TimeoutsConfig, VirtualServerConfig, VlanConfig,
+    Config, DEFAULT_SCRIPT_USER, GlobalConfig, IpvsConfig, MarkConfig, NeighborConfig, PortConfig,
+    RealServerConfig, TimeoutsConfig, VirtualServerConfig, VlanConfig,
 };
 use super::{monitoring, redundancy};
 
@@ -49,7 +49,10 @@ pub(crate) fn config(table: &EffectiveTable) -> Option<Config> {
             .of("track_script")
             .filter_map(monitoring::track_script)
             .collect(),
-        vrrp: table.of("vrrp").filter_map(redundancy::vrrp).collect(),
+        vrrp: table
+            .of("vrrp")
+            .filter_map(|section| redundancy::vrrp(section, table))
+            .collect(),
         vrrp_groups: table
             .of("vrrp_group")
             .filter_map(redundancy::vrrp_group)
@@ -79,7 +82,7 @@ fn global(section: &Section) -> Option<GlobalConfig> {
         log: section.get("log")?,
         script_user: section
             .get("script_user")
-            .unwrap_or_else(|| "sluice-script".to_owned()),
+            .unwrap_or_else(|| DEFAULT_SCRIPT_USER.to_owned()),
         notification_email: section.get("notification_email").unwrap_or_default(),
         notification_email_from: section.get("notification_email_from"),
         smtp_server: section.get("smtp_server"),
@@ -106,6 +109,20 @@ fn timeouts(section: &Section) -> Option<TimeoutsConfig> {
         tcp_last_ack: section.get("tcp_last_ack")?,
         tcp_listen: section.get("tcp_listen")?,
         tcp_synack: section.get("tcp_synack")?,
+        sctp_none: section.get("sctp_none")?,
+        sctp_init1: section.get("sctp_init1")?,
+        sctp_init: section.get("sctp_init")?,
+        sctp_cookie_sent: section.get("sctp_cookie_sent")?,
+        sctp_cookie_replied: section.get("sctp_cookie_replied")?,
+        sctp_cookie_wait: section.get("sctp_cookie_wait")?,
+        sctp_cookie: section.get("sctp_cookie")?,
+        sctp_cookie_echoed: section.get("sctp_cookie_echoed")?,
+        sctp_established: section.get("sctp_established")?,
+        sctp_shutdown_sent: section.get("sctp_shutdown_sent")?,
+        sctp_shutdown_received: section.get("sctp_shutdown_received")?,
+        sctp_shutdown_ack_sent: section.get("sctp_shutdown_ack_sent")?,
+        sctp_rejected: section.get("sctp_rejected")?,
+        sctp_closed: section.get("sctp_closed")?,
     })
 }
 
@@ -119,6 +136,7 @@ fn ipvs(section: &Section) -> Option<IpvsConfig> {
         drop_packet: section.get("drop_packet")?,
         secure_tcp: section.get("secure_tcp")?,
         amemthresh: section.get("amemthresh")?,
+        am_droprate: section.get("am_droprate")?,
         sloppy_sctp: section.get("sloppy_sctp")?,
         pmtu_disc: section.get("pmtu_disc")?,
         nat_icmp_send: section.get("nat_icmp_send")?,
@@ -196,7 +214,7 @@ fn service(section: &Section, reals: Vec<&Section>) -> VirtualServerConfig {
         scheduler_flags: section.get("scheduler_flags").unwrap_or_default(),
         forward: or_default(section, "forward"),
         persistence: section.get("persistence"),
-        persistence_netmask: section.get("persistence_netmask"),
+        persistence_netmask: section.get("persistence_netmask").unwrap_or_default(),
         persistence_engine: section
             .get::<&'static str>("persistence_engine")
             .map(str::to_owned),

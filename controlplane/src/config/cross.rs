@@ -3,9 +3,15 @@
 //! Works on the effective table, so overrides count. Invariant: a setting whose own value is bad has been reported and
 //! takes part in no further complaint.
 
+mod mail;
 mod port;
+mod scheduler;
+mod script_user;
 mod service;
+mod virtual_router;
 mod watch;
+
+pub(crate) use self::scheduler::MOST_SERVERS_OF_MH;
 
 use super::diagnostic::nearest;
 use super::effective::{EffectiveTable, Section, Setting};
@@ -15,7 +21,7 @@ use super::value::{Type, Value};
 
 /// Runs every cross check. `main` is the main file as a whole.
 pub(crate) fn check(table: &EffectiveTable, main: &Origin, report: &mut Report) {
-    if table.of("port").next().is_none() {
+    if table.of("port").next().is_none() && table.of("vrrp").next().is_none() {
         let message = "no [port] section: nothing will be forwarded; expected at least one";
         report.warning(main, None, None, message.to_owned());
     }
@@ -28,6 +34,9 @@ pub(crate) fn check(table: &EffectiveTable, main: &Origin, report: &mut Report) 
     port::check(table, report);
     service::check(table, report);
     watch::check(table, report);
+    virtual_router::check(table, report);
+    mail::check(table, report);
+    script_user::check(table, report);
 }
 
 /// Complaints about one section.

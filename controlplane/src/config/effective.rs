@@ -1,14 +1,17 @@
 //! Every setting that applies, with its text, its parsed value and its origin: what a dump shows and what the model,
 //! the cross checks and the reload comparison read.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::{InterfaceAddress, Route, VirtualAddress};
 use super::ini::{self, Text};
 use super::location::Origin;
+use super::netmask::PersistenceNetmask;
 use super::schema::{Key, Kind};
 use super::value::Value;
 
@@ -72,9 +75,9 @@ pub(crate) struct Section {
 #[derive(Clone)]
 pub(crate) struct Setting {
     /// The key with its `_2`, `_3`, …
-    pub(crate) name: String,
+    pub(crate) name: Cow<'static, str>,
     pub(crate) key: &'static Key,
-    pub(crate) text: Text,
+    pub(crate) text: Arc<Text>,
     pub(crate) origin: Origin,
     /// Nothing if the text is bad, which has been reported.
     pub(crate) value: Option<Value>,
@@ -176,8 +179,9 @@ from_value! {
     Vec<ipnet::IpNet>: Value::Prefixes(nets) => Some(nets.clone()),
     Vec<VirtualAddress>: Value::VirtualAddresses(addresses) => Some(addresses.clone()),
     [u8; 6]: Value::Mac(mac) => Some(*mac),
+    PersistenceNetmask: Value::Netmask(masks) => Some(*masks),
     (&'static str, Option<u16>): Value::Tunnel(kind, port) => Some((kind, *port)),
-    Vec<(String, i32)>: Value::Tracked(tracked) => Some(tracked.clone()),
+    Vec<(String, Option<i32>)>: Value::Tracked(tracked) => Some(tracked.clone()),
     &'static str: Value::Word(word) => Some(*word),
 }
 

@@ -1,62 +1,36 @@
-//! The `config` crate's side: our file syntax as a [`Format`], and the layers it merges.
+//! The `config` crate's side: the layers it merges.
 //!
 //! The crate carries, per value, the text and where it came from; order, duplicates and the lines of a list's items
-//! it cannot carry, so those are read from the located tree ([`super::ini`]), which is the same parser. Precedence:
+//! it cannot carry, so those are read from the located tree ([`super::ini`]), which its layers are made of. Precedence:
 //! default < file < environment < `--set`. Shape: kind → name (empty for `[kind]`) → key → text, because the crate
 //! takes the outermost key for a path expression and section names may contain dots.
 
-use std::error::Error;
-use std::path::Path;
-use std::sync::Arc;
+use ::config::{Map, Source as Layer, Value, ValueKind};
 
-use ::config::{File, FileStoredFormat, Format, Map, Source as Layer, Value, ValueKind};
-
-use super::ini;
 use super::location::Origin;
 use super::sources::Source;
 
-/// Sluice's INI for the `config` crate. What is not a setting is the located tree's to report and is left out here.
-#[derive(Clone, Debug)]
-pub(crate) struct Ini {
-    path: Arc<Path>,
-}
-
-impl Format for Ini {
-    fn parse(
-        &self,
-        _: Option<&String>,
-        text: &str,
-    ) -> Result<Map<String, Value>, Box<dyn Error + Send + Sync>> {
-        let mut settings = Settings::default();
-        for section in ini::parse(text).sections {
-            for entry in section.entries {
-                let origin = Origin::file(&self.path, entry.line);
-                settings.set(
-                    &section.kind,
-                    &section.name,
-                    &entry.key,
-                    &entry.text.lines(),
-                    &origin,
-                );
-            }
-        }
-        Ok(settings.root)
-    }
-}
-
-impl FileStoredFormat for Ini {
-    fn file_extensions(&self) -> &'static [&'static str] {
-        &["ini"]
-    }
-}
-
-/// A layer made of single settings: the defaults, the environment, the `--set` arguments.
+/// A layer made of single settings: the defaults, a file, the environment, the `--set` arguments.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
     root: Map<String, Value>,
 }
 
 impl Settings {
+    /// The sections of a file that `wanted` chooses by kind and name.
+    pub(crate) fn of_file(source: &Source, wanted: impl Fn(&str, &str) -> bool) -> Self {
+        let mut settings = Self::default();
+        let sections = source.document.sections.iter();
+        for section in sections.filter(|section| wanted(&section.kind, &section.name)) {
+            for entry in &section.entries {
+                let origin = Origin::file(&source.path, entry.line);
+                let text = entry.text.lines();
+                settings.set(&section.kind, &section.name, &entry.key, &text, &origin);
+            }
+        }
+        settings
+    }
+
     pub(crate) fn set(&mut self, kind: &str, name: &str, key: &str, text: &str, origin: &Origin) {
         let named = table(self.root.entry(kind.to_owned()).or_insert_with(empty));
         let Some(named) = named else { return };
@@ -91,16 +65,13 @@ impl Merged {
     /// Lays the files over the defaults and the overrides over the files.
     pub(crate) fn build(
         defaults: Settings,
-        sources: &[Source],
+        files: impl IntoIterator<Item = Settings>,
         environment: Settings,
         set: Settings,
     ) -> Result<Self, ::config::ConfigError> {
         let mut builder = ::config::Config::builder().add_source(defaults);
-        for source in sources {
-            let format = Ini {
-                path: Arc::clone(&source.path),
-            };
-            builder = builder.add_source(File::from_str(&source.text, format));
+        for file in files {
+            builder = builder.add_source(file);
         }
         let merged = builder.add_source(environment).add_source(set).build()?;
         Ok(Self { root: merged.cache })
@@ -137,13 +108,16 @@ fn child<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ini;
+    use std::path::Path;
+    use std::sync::Arc;
 
-    fn source(path: &str, text: &str) -> Source {
-        Source {
+    fn file(path: &str, text: &str) -> Settings {
+        let source = Source {
             path: Arc::from(Path::new(path)),
-            text: text.to_owned(),
             document: ini::parse(text),
-        }
+        };
+        Settings::of_file(&source, |_, _| true)
     }
 
     #[test]
@@ -168,13 +142,13 @@ mod tests {
             &Origin::Set("x".into()),
         );
         let files = [
-            source(
+            file(
                 "one.ini",
                 "[global]\nidle = busy\n[real_server a.b/c-1]\nweight = 3\naddress = 1.2.3.4\n",
             ),
-            source("two.ini", "[real_server a.b]\nweight = 9\n"),
+            file("two.ini", "[real_server a.b]\nweight = 9\n"),
         ];
-        let merged = Merged::build(defaults, &files, environment, set).unwrap();
+        let merged = Merged::build(defaults, files, environment, set).unwrap();
         assert_eq!(
             merged.get("global", "", "idle"),
             Some(("busy", "one.ini:2"))

@@ -5,6 +5,8 @@
 //! quote means depends on the type of the value. Invariant: never fails and never panics; what cannot be read becomes a
 //! [`Fault`] and the rest is still read.
 
+use std::sync::Arc;
+
 /// A file's content, in file order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Document {
@@ -45,7 +47,8 @@ pub(crate) fn title(kind: &str, name: &str) -> String {
 pub(crate) struct Entry {
     pub(crate) key: String,
     pub(crate) line: u32,
-    pub(crate) text: Text,
+    /// Shared with everything that is made of it.
+    pub(crate) text: Arc<Text>,
 }
 
 /// A raw value: its first line and its continuation lines, comments removed, trimmed, with their line numbers.
@@ -150,7 +153,9 @@ impl Parser {
         let Some(entry) = entries.last_mut() else {
             return;
         };
-        entry.text.pieces.push((number, text.to_owned()));
+        Arc::make_mut(&mut entry.text)
+            .pieces
+            .push((number, text.to_owned()));
         if !balanced {
             let key = entry.key.clone();
             self.fault(number, Some(key), UNBALANCED.to_owned());
@@ -210,9 +215,9 @@ impl Parser {
         let entry = Entry {
             key: key.to_owned(),
             line: number,
-            text: Text {
+            text: Arc::new(Text {
                 pieces: vec![(number, value.to_owned())],
-            },
+            }),
         };
         match self.document.sections.last_mut() {
             Some(section) => section.entries.push(entry),

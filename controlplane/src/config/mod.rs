@@ -15,8 +15,10 @@ mod format;
 mod ini;
 mod layering;
 mod location;
+mod mail_server;
 mod model;
 mod monitoring;
+mod netmask;
 mod overrides;
 mod redundancy;
 pub mod reload;
@@ -31,16 +33,20 @@ mod words;
 use std::path::PathBuf;
 
 pub use self::address::{InterfaceAddress, Route, VirtualAddress};
+pub(crate) use self::cross::MOST_SERVERS_OF_MH;
 pub use self::diagnostic::{Diagnostic, Diagnostics};
 pub use self::effective::EffectiveTable;
 pub use self::location::{Origin, Place};
+pub(crate) use self::mail_server::mail_server;
 pub use self::model::{
-    Config, GlobalConfig, IpvsConfig, MarkConfig, NeighborConfig, PortConfig, RealServerConfig,
-    TimeoutsConfig, VirtualServerConfig, VlanConfig,
+    Config, DEFAULT_SCRIPT_USER, GlobalConfig, IpvsConfig, MarkConfig, NeighborConfig, PortConfig,
+    RealServerConfig, TimeoutsConfig, VirtualServerConfig, VlanConfig,
 };
 pub use self::monitoring::{BfdConfig, CheckConfig, TrackFileConfig, TrackScriptConfig};
+pub use self::netmask::PersistenceNetmask;
 pub use self::redundancy::{NotifyConfig, Secret, SyncConfig, VrrpConfig, VrrpGroupConfig};
 use self::report::Report;
+pub(crate) use self::schema::is_built;
 pub use self::summary::summary;
 pub use self::words::{
     AuthType, CheckAddresses, CheckType, ClientAddress, Established, Family, Forward, Idle,
@@ -212,7 +218,13 @@ mod tests {
         assert_eq!(web.persistence, Some(std::time::Duration::from_mins(5)));
         assert_eq!(
             (web.persistence_netmask, web.scheduler),
-            (Some(24), Scheduler::SourceHash)
+            (
+                PersistenceNetmask {
+                    v4: Some(24),
+                    v6: None
+                },
+                Scheduler::SourceHash
+            )
         );
         assert_eq!(web.checks, ["deep", "ping"]);
         let real = &web.real_servers[0];

@@ -11,11 +11,15 @@ use ipnet::IpNet;
 use super::address::{InterfaceAddress, Route};
 use super::location::Place;
 use super::monitoring::{BfdConfig, CheckConfig, TrackFileConfig, TrackScriptConfig};
+use super::netmask::PersistenceNetmask;
 use super::redundancy::{SyncConfig, VrrpConfig, VrrpGroupConfig};
 use super::words::{
     ClientAddress, Established, Family, Forward, Idle, NoServer, Protocol, Scheduler, Serve,
     Transit,
 };
+
+/// The user of scripts unless another is named; the only one that need not exist.
+pub const DEFAULT_SCRIPT_USER: &str = "sluice-script";
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -134,6 +138,34 @@ pub struct TimeoutsConfig {
     pub tcp_listen: Duration,
     /// SYNACK.
     pub tcp_synack: Duration,
+    /// SCTP NONE.
+    pub sctp_none: Duration,
+    /// SCTP INIT1.
+    pub sctp_init1: Duration,
+    /// SCTP INIT.
+    pub sctp_init: Duration,
+    /// SCTP C-SENT.
+    pub sctp_cookie_sent: Duration,
+    /// SCTP C-REPLIED.
+    pub sctp_cookie_replied: Duration,
+    /// SCTP C-WAIT.
+    pub sctp_cookie_wait: Duration,
+    /// SCTP COOKIE.
+    pub sctp_cookie: Duration,
+    /// SCTP C-ECHOED.
+    pub sctp_cookie_echoed: Duration,
+    /// SCTP ESTABLISHED.
+    pub sctp_established: Duration,
+    /// SCTP S-SENT.
+    pub sctp_shutdown_sent: Duration,
+    /// SCTP S-RECEIVED.
+    pub sctp_shutdown_received: Duration,
+    /// SCTP S-ACK-SENT.
+    pub sctp_shutdown_ack_sent: Duration,
+    /// SCTP REJECTED.
+    pub sctp_rejected: Duration,
+    /// SCTP CLOSED.
+    pub sctp_closed: Duration,
 }
 
 /// `[ipvs]`: the kernel's switches.
@@ -153,8 +185,10 @@ pub struct IpvsConfig {
     pub drop_packet: u8,
     /// Defence mode 0 to 3.
     pub secure_tcp: u8,
-    /// Pages of free memory below which the defences act.
+    /// Pages of free room in the connection tables below which modes 1 and 2 act.
     pub amemthresh: u32,
+    /// One packet of so many is dropped with `drop_packet = 3`.
+    pub am_droprate: u32,
     /// Schedule on any SCTP packet.
     pub sloppy_sctp: bool,
     /// Copy DF to the outer header of a tunnel.
@@ -270,8 +304,8 @@ pub struct VirtualServerConfig {
     pub forward: Forward,
     /// A client stays on its server that long; `None` = off.
     pub persistence: Option<Duration>,
-    /// Prefix length by which clients are grouped; `None` = the full address.
-    pub persistence_netmask: Option<u8>,
+    /// By how much of their address clients are grouped.
+    pub persistence_netmask: PersistenceNetmask,
     /// `sip`.
     pub persistence_engine: Option<String>,
     /// Every datagram is scheduled afresh.
@@ -326,7 +360,7 @@ pub struct VirtualServerConfig {
     pub client_address: ClientAddress,
     /// What a client gets when nothing can serve.
     pub no_server: NoServer,
-    /// In file order: the last is the kernel's first.
+    /// In file order: the last is the kernel's first. Each is in the services it [serves](RealServerConfig::serves).
     pub real_servers: Vec<RealServerConfig>,
     /// Where the section begins.
     pub place: Place,
@@ -371,7 +405,44 @@ pub struct RealServerConfig {
     pub place: Place,
 }
 
+impl Config {
+    /// The single addresses at which a section is served, in file order: its own, or those of the marks that lead to
+    /// it. A mark may cover prefixes and whole networks besides.
+    pub fn vips(&self, section: &VirtualServerConfig) -> Vec<IpAddr> {
+        let own = section.addresses.iter().map(SocketAddr::ip);
+        let marks = self.marks.iter();
+        let marks = marks.filter(|mark| section.fwmark == Some(mark.mark));
+        let nets = marks.flat_map(|mark| &mark.addresses);
+        let marked = nets
+            .filter(|net| net.prefix_len() == net.max_prefix_len())
+            .map(IpNet::addr)
+            .filter(|ip| ip.is_ipv4() == (section.family == Family::Ipv4));
+        let mut vips: Vec<IpAddr> = Vec::new();
+        for vip in own.chain(marked) {
+            if !vips.contains(&vip) {
+                vips.push(vip);
+            }
+        }
+        vips
+    }
+}
+
+impl VirtualServerConfig {
+    /// Where its services are: its addresses, or the unspecified one and port 0 for a mark, which has one service.
+    pub fn endpoints(&self) -> Vec<SocketAddr> {
+        match self.fwmark {
+            None => self.addresses.clone(),
+            Some(_) => vec![self.family.any()],
+        }
+    }
+}
+
 impl RealServerConfig {
+    /// True if it takes part in the service on this address: in a list of both families a server serves its own.
+    pub fn serves(&self, service: SocketAddr) -> bool {
+        self.forward.reaches(self.address, service.ip())
+    }
+
     /// The server's socket address behind one of the service's. Direct routing and tunnels cannot change the port.
     pub fn endpoint(&self, service: SocketAddr) -> SocketAddr {
         let port = match self.forward {

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::address::VirtualAddress;
-use super::effective::Section;
+use super::effective::{EffectiveTable, Section};
 use super::location::Place;
 use super::words::{AuthType, CheckAddresses, InitialState, SyncPeer, VrrpChecksum};
 
@@ -18,6 +18,27 @@ impl Secret {
     /// The password itself.
     pub fn reveal(&self) -> &str {
         &self.0
+    }
+}
+
+/// Why a file of a password cannot be used; no word of it is in here.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BadSecret {
+    #[error("{0}")]
+    Unreadable(#[from] std::io::Error),
+    #[error("it is empty")]
+    Empty,
+}
+
+impl Secret {
+    /// The first line of a file.
+    pub(crate) fn read(path: &Path) -> Result<Self, BadSecret> {
+        let text = std::fs::read_to_string(path)?;
+        let line = text.lines().next().unwrap_or_default();
+        if line.is_empty() {
+            return Err(BadSecret::Empty);
+        }
+        Ok(Self(line.to_owned()))
     }
 }
 
@@ -48,10 +69,8 @@ pub struct VrrpConfig {
     pub down_timer_adverts: u8,
     /// VRRPv2 authentication.
     pub auth_type: AuthType,
-    /// Its password.
+    /// Its password, from whichever key gave it.
     pub auth_pass: Option<Secret>,
-    /// Or the file that holds it.
-    pub auth_pass_file: Option<PathBuf>,
     /// Addresses named in advertisements.
     pub addresses: Vec<VirtualAddress>,
     /// Further addresses that move with them.
@@ -159,7 +178,19 @@ pub struct SyncConfig {
     pub place: Place,
 }
 
-pub(crate) fn vrrp(section: &Section) -> Option<VrrpConfig> {
+/// What a section tracks, each with the weight given there, else the tracked section's own.
+fn tracked(section: &Section, key: &str, kind: &str, table: &EffectiveTable) -> Vec<(String, i32)> {
+    let named: Vec<(String, Option<i32>)> = section.get(key).unwrap_or_default();
+    let weigh = |(name, weight): (String, Option<i32>)| {
+        let own = || table.find(kind, &name)?.get("weight");
+        let weight = weight.or_else(own).unwrap_or(0);
+        (name, weight)
+    };
+    named.into_iter().map(weigh).collect()
+}
+
+pub(crate) fn vrrp(section: &Section, table: &EffectiveTable) -> Option<VrrpConfig> {
+    let tracked = |key, kind| tracked(section, key, kind, table);
     let addresses: Vec<VirtualAddress> = section.get("addresses").unwrap_or_default();
     let v6 = addresses
         .first()
@@ -174,8 +205,12 @@ pub(crate) fn vrrp(section: &Section) -> Option<VrrpConfig> {
         advert_interval: section.get("advert_interval")?,
         down_timer_adverts: section.get("down_timer_adverts")?,
         auth_type: section.get("auth_type")?,
-        auth_pass: section.get("auth_pass").map(Secret),
-        auth_pass_file: section.get::<String>("auth_pass_file").map(PathBuf::from),
+        auth_pass: section.get("auth_pass").map(Secret).or_else(|| {
+            let file: PathBuf = section.get::<String>("auth_pass_file")?.into();
+            // The check has read it a moment ago. One that is gone since is no password at all:
+            // such adverts are nobody's.
+            Secret::read(&file).ok()
+        }),
         addresses,
         excluded_addresses: section.get("excluded_addresses").unwrap_or_default(),
         preempt: section.get("preempt")?,
@@ -188,10 +223,10 @@ pub(crate) fn vrrp(section: &Section) -> Option<VrrpConfig> {
         garp_delay: section.get("garp_delay")?,
         garp_repeat: section.get("garp_repeat")?,
         garp_refresh: section.get("garp_refresh"),
-        track_interfaces: section.get("track_interfaces").unwrap_or_default(),
-        track_scripts: section.get("track_scripts").unwrap_or_default(),
-        track_services: section.get("track_services").unwrap_or_default(),
-        track_files: section.get("track_files").unwrap_or_default(),
+        track_interfaces: tracked("track_interfaces", ""),
+        track_scripts: tracked("track_scripts", "track_script"),
+        track_services: tracked("track_services", ""),
+        track_files: tracked("track_files", "track_file"),
         track_workers: section.get("track_workers")?,
         worker_stall: section.get("worker_stall")?,
         check_addresses: section.get("check_addresses")?,

@@ -196,7 +196,7 @@ impl Comparison {
             self.refused.push(NeedsRestart {
                 origin,
                 section: section.title(),
-                key: Some(setting.name.clone()),
+                key: Some(setting.name.to_string()),
                 change: format!(
                     "{} is running, {} is wanted",
                     show(&before),
@@ -208,7 +208,7 @@ impl Comparison {
             kind: section.kind.name,
             name: section.name.clone(),
             what: What::Key {
-                key: setting.name.clone(),
+                key: setting.name.to_string(),
                 before,
                 after: after_text,
             },

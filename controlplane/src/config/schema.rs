@@ -61,6 +61,20 @@ pub(crate) enum Default {
     FromService,
 }
 
+/// Whether key `key` of sections of kind `section` may be given the word `word`: what is valid but not
+/// built yet may not. For what asks for the same features by another way than the file.
+pub(crate) fn is_built(section: &str, key: &str, word: &str) -> bool {
+    let keys = kind(section).map_or(&[][..], |kind| kind.keys);
+    keys.iter()
+        .find(|known| known.name == key)
+        .is_some_and(|known| match known.support {
+            Support::Built => true,
+            Support::Words(words) => words.contains(&word),
+            Support::DefaultOnly => matches!(known.default, Default::Text(text) if text == word),
+            Support::Unbuilt => false,
+        })
+}
+
 /// A key of a section.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Key {
@@ -246,6 +260,16 @@ pub(crate) fn kind(name: &str) -> Option<&'static Kind> {
 mod tests {
     use super::*;
     use crate::config::ini::Text;
+
+    #[test]
+    fn what_is_built_is_known_by_key_and_word() {
+        assert!(is_built("virtual_server", "scheduler", "rr"));
+        assert!(is_built("virtual_server", "forward", "nat"));
+        assert!(!is_built("virtual_server", "forward", "fullnat"));
+        assert!(!is_built("virtual_server", "announce", "lo"));
+        assert!(!is_built("virtual_server", "no_such_key", "1"));
+        assert!(!is_built("no_such_section", "scheduler", "rr"));
+    }
 
     #[test]
     fn every_default_is_a_valid_value_of_its_key() {

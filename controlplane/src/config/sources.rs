@@ -19,7 +19,6 @@ use super::value::unquote;
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) path: Arc<Path>,
-    pub(crate) text: String,
     pub(crate) document: Document,
 }
 
@@ -112,7 +111,6 @@ impl Reader<'_> {
         self.done.push(real);
         self.sources.push(Source {
             path: Arc::clone(path),
-            text,
             document,
         });
     }

@@ -9,15 +9,19 @@ pub fn summary(path: &Path, config: &Config) -> String {
     let services: usize = config
         .virtual_servers
         .iter()
-        .map(|service| service.addresses.len())
+        .map(|service| service.endpoints().len())
         .sum();
     let reals: usize = config
         .virtual_servers
         .iter()
         .map(|service| service.real_servers.len())
         .sum();
+    let routers = match config.vrrp.len() {
+        0 => String::new(),
+        routers => format!(", {}", count(routers, "virtual router")),
+    };
     format!(
-        "{}: ok: {}, {}, {}",
+        "{}: ok: {}, {}, {}{routers}",
         path.display(),
         count(config.ports.len(), "port"),
         count(services, "virtual service"),

@@ -2,6 +2,7 @@
 //!
 //! Invariant: each line that sets something is looked at, also one that a later layer overrides.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -26,10 +27,21 @@ pub(crate) struct Known {
 /// A `key = value` line with a known key.
 #[derive(Debug)]
 pub(crate) struct Line {
-    pub(crate) name: String,
+    pub(crate) name: Cow<'static, str>,
     pub(crate) key: &'static Key,
     pub(crate) origin: Origin,
-    pub(crate) text: Text,
+    pub(crate) text: Arc<Text>,
+    /// Nothing if the text is bad, which has been reported.
+    pub(crate) value: Option<Value>,
+}
+
+/// A key's name in a file; borrowed unless it is a `_2`, `_3`, …
+pub(crate) fn key_name(key: &'static Key, name: &str) -> Cow<'static, str> {
+    if name == key.name {
+        Cow::Borrowed(key.name)
+    } else {
+        Cow::Owned(name.to_owned())
+    }
 }
 
 /// Checks all files and returns what is usable of them, in file order.
@@ -210,9 +222,11 @@ fn lines(
             .pieces
             .iter()
             .any(|(line, _)| faulty.contains(line));
-        if !has_fault {
-            value(kind, &title, &entry.key, key, &entry.text, &origin, report);
-        }
+        let value = if has_fault {
+            None
+        } else {
+            value(kind, &title, &entry.key, key, &entry.text, &origin, report)
+        };
         if let Some(first) = lines.iter().find(|line| line.name == entry.key) {
             let message = format!(
                 "the key is repeated; expected it once, first at {}",
@@ -222,10 +236,11 @@ fn lines(
             continue;
         }
         lines.push(Line {
-            name: entry.key.clone(),
+            name: key_name(key, &entry.key),
             key,
             origin,
-            text: entry.text.clone(),
+            text: Arc::clone(&entry.text),
+            value,
         });
     }
     lines

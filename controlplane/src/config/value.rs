@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use super::address::{self, InterfaceAddress, Route, VirtualAddress};
 use super::diagnostic::{alternatives, nearest};
 use super::ini::Text;
+use super::netmask::PersistenceNetmask;
 
 /// The type of a key.
 #[derive(Clone, Copy, Debug)]
@@ -91,8 +92,10 @@ pub(crate) enum Value {
     Prefixes(Vec<IpNet>),
     VirtualAddresses(Vec<VirtualAddress>),
     Mac([u8; 6]),
+    Netmask(PersistenceNetmask),
     Tunnel(&'static str, Option<u16>),
-    Tracked(Vec<(String, i32)>),
+    /// A weight that is not given is the tracked section's own.
+    Tracked(Vec<(String, Option<i32>)>),
 }
 
 /// Why a text was refused; `line` if it is known better than the key's.
@@ -208,9 +211,7 @@ impl Type {
             Self::Mac => return address::mac(text).map(Value::Mac),
             Self::Digest => (text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit()))
                 .then(|| Value::Text(text.to_ascii_lowercase())),
-            Self::Netmask => {
-                address::netmask_bits(text).map(|bits| Value::Integer(i64::from(bits)))
-            }
+            Self::Netmask => PersistenceNetmask::parse(text).map(Value::Netmask),
             Self::Tunnel => address::tunnel(text).map(|(kind, port)| Value::Tunnel(kind, port)),
             Self::Reference(_) => Some(Value::Text(text.to_owned())),
             _ => None,
@@ -242,15 +243,9 @@ impl Type {
             Self::Cores => {
                 let ranges =
                     self.each(&items, &mut errors, |item| range(item, 0, 1023).ok_or(None));
-                let mut cores = Vec::new();
-                for core in ranges.into_iter().flat_map(|(first, last)| first..=last) {
-                    if cores.contains(&core) {
-                        let message = format!("CPU {core} is listed twice; expected each CPU once");
-                        errors.push(Bad { line: 0, message });
-                    }
-                    cores.push(core);
-                }
-                Value::Numbers(cores)
+                // A CPU may come twice: whether workers may share one depends on `idle`.
+                let cores = ranges.into_iter().flat_map(|(first, last)| first..=last);
+                Value::Numbers(cores.collect())
             }
             Self::Choices(words) => {
                 let chosen = self.each(&items, &mut errors, |item| word(item, words).ok_or(None));
@@ -399,7 +394,8 @@ impl Type {
             Self::Mac => "a unicast MAC address such as 02:00:00:00:00:01".to_owned(),
             Self::Digest => "an MD5 digest of 32 hexadecimal digits".to_owned(),
             Self::Netmask => {
-                "an IPv4 mask such as 255.255.255.0, or an IPv6 prefix length from 1 to 128"
+                "full, an IPv4 mask such as 255.255.255.0, an IPv6 prefix length from 1 to 128, or \
+                both with a comma between"
                     .to_owned()
             }
             Self::Tunnel => "ipip, gre or gue:PORT".to_owned(),
@@ -606,14 +602,15 @@ pub(crate) fn is_interface(text: &str) -> bool {
             .all(|b| b.is_ascii_graphic() && !matches!(b, b'/' | b':' | b'%' | b'"' | b','))
 }
 
-fn tracked(item: &str) -> Result<(String, i32), Option<String>> {
-    let (name, weight) = item.split_once(':').unwrap_or((item, "0"));
-    let weight = weight
-        .trim()
-        .parse()
-        .ok()
-        .filter(|w| (-253..=253).contains(w))
-        .ok_or(None)?;
+fn tracked(item: &str) -> Result<(String, Option<i32>), Option<String>> {
+    let (name, weight) = match item.split_once(':') {
+        None => (item, None),
+        Some((name, weight)) => {
+            let weight = weight.trim().parse().ok();
+            let weight = weight.filter(|weight| (-253..=253).contains(weight));
+            (name, Some(weight.ok_or(None)?))
+        }
+    };
     let name = name.trim();
     if name.is_empty() {
         Err(None)
@@ -696,8 +693,9 @@ mod tests {
     fn core_lists_are_expanded_and_checked() {
         let parse = |text| Type::Cores.parse(&Text::inline(text));
         assert_eq!(parse("1-3,6"), Ok(Value::Numbers(vec![1, 2, 3, 6])));
+        assert_eq!(parse("0,1,1"), Ok(Value::Numbers(vec![0, 1, 1])));
         assert_eq!(parse("auto"), Ok(Value::Word("auto")));
-        for bad in ["3-1", "a", "1,1", "1-3,2", "", "1,", "-1", "2000", "auto,1"] {
+        for bad in ["3-1", "a", "", "1,", "-1", "2000", "auto,1"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

@@ -3,6 +3,7 @@
 //! Invariant: the words the schema accepts and the variants of the enum are one list.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 macro_rules! words {
     ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
@@ -125,6 +126,13 @@ words! {
     }
 }
 
+impl Forward {
+    /// True if a real server on `real` can serve clients of `service`: only a tunnel carries one family in the other.
+    pub fn reaches(self, real: IpAddr, service: IpAddr) -> bool {
+        self == Self::Tunnel || real.is_ipv4() == service.is_ipv4()
+    }
+}
+
 words! {
     /// Address family of a firewall-mark service.
     #[derive(Default)]
@@ -134,6 +142,17 @@ words! {
         Ipv4 = "ipv4",
         /// IPv6.
         Ipv6 = "ipv6",
+    }
+}
+
+impl Family {
+    /// The unspecified address with port 0.
+    pub fn any(self) -> SocketAddr {
+        let address = match self {
+            Self::Ipv4 => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+            Self::Ipv6 => IpAddr::from(Ipv6Addr::UNSPECIFIED),
+        };
+        SocketAddr::new(address, 0)
     }
 }
 

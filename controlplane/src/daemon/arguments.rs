@@ -4,9 +4,19 @@ use crate::config::DEFAULT_PATH;
 use clap::Parser;
 use std::path::PathBuf;
 
+/// A test build says so.
+const VERSION: &str = if cfg!(feature = "test-hooks") {
+    concat!(
+        env!("CARGO_PKG_VERSION"),
+        " (test build, not for production)"
+    )
+} else {
+    env!("CARGO_PKG_VERSION")
+};
+
 /// Layer-4 load balancer: runs in the foreground, logs to standard error.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "sluiced", version, about, long_about = None)]
+#[command(name = "sluiced", version = VERSION, about, long_about = None)]
 #[command(
     after_help = "Exit status: 0 clean stop, 2 bad configuration or usage, 1 other failure.\n\
     Signals: HUP reload, TERM and INT stop, USR1 write the state to the log."

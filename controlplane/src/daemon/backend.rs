@@ -5,14 +5,21 @@ use super::rates::Sample;
 use crate::admin::api;
 use crate::admin::backend::{Backend, BackendError};
 use crate::tables::Published;
+use dataplane::address::Family;
 use dataplane::counters::{Event, WorkerCounters};
 use dataplane::job::{Action, ConnectionRow, Filter, Job};
-use dataplane::service::{Forward, RealRecord, Serve, Standing, Traffic, VirtualService};
+use dataplane::service::{
+    Engine, Forward, RealRecord, Serve, ServiceId, ServiceKey, Standing, Traffic, VirtualService,
+};
 use dataplane::verdict::{DropReason, PuntClass};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+// Tables of a hundred thousand servers take a while to sum up, and the lock on them is held while
+// new ones are built: other tasks go on elsewhere meanwhile.
+use tokio::task::block_in_place;
 
 /// Rows a worker may have under way to a listing.
 const RING: usize = 1024;
@@ -21,16 +28,25 @@ const JOB_TIME: Duration = Duration::from_secs(10);
 
 impl Backend for Daemon {
     async fn status(&self) -> Result<api::Status, BackendError> {
-        Ok(self.describe())
+        Ok(block_in_place(|| self.describe()))
     }
 
     async fn services(&self) -> Result<api::Services, BackendError> {
-        let published = self.tables.published();
+        let published = block_in_place(|| self.tables.published());
+        let mut removed: HashMap<ServiceId, Vec<&RealRecord>> = HashMap::new();
+        for (_, record) in published.services.reals() {
+            if record.standing != Standing::Listed {
+                removed.entry(record.service).or_default().push(record);
+            }
+        }
         let services = published
             .services
             .services()
             .iter()
-            .map(|service| describe_service(&published, service))
+            .map(|service| {
+                let removed = removed.get(&service.id).map_or(&[][..], Vec::as_slice);
+                describe_service(&published, service, removed)
+            })
             .collect();
         Ok(api::Services { services })
     }
@@ -64,7 +80,7 @@ impl Backend for Daemon {
         &self,
         filter: api::ConnectionFilter,
     ) -> Result<api::Connections, BackendError> {
-        let published = self.tables.published();
+        let published = block_in_place(|| self.tables.published());
         let Some(coarse) = job_filter(&filter, &published) else {
             return Ok(api::Connections::default());
         };
@@ -87,7 +103,7 @@ impl Backend for Daemon {
         &self,
         filter: api::ConnectionFilter,
     ) -> Result<api::Deleted, BackendError> {
-        let published = self.tables.published();
+        let published = block_in_place(|| self.tables.published());
         let Some(filter) = job_filter(&filter, &published) else {
             return Ok(api::Deleted::default());
         };
@@ -95,8 +111,35 @@ impl Backend for Daemon {
         Ok(api::Deleted { deleted })
     }
 
-    async fn reload(&self) -> Result<api::ReloadReport, BackendError> {
-        self.request_reload()
+    async fn ipvs(&self, query: api::IpvsQuery) -> Result<api::IpvsTables, BackendError> {
+        Ok(self.ipvs_tables(query.rates).await)
+    }
+
+    async fn change_ipvs(&self, batch: api::IpvsBatch) -> Result<api::IpvsOutcomes, BackendError> {
+        if self.workers.is_empty() {
+            let text = "there is no [port], so nothing is forwarded";
+            return Err(BackendError::Refused(text.to_owned()));
+        }
+        self.ipvs_apply(&batch)
+    }
+
+    async fn vrrp(&self) -> Result<api::Vrrp, BackendError> {
+        self.describe_vrrp()
+    }
+
+    async fn release(&self, request: api::ReleaseRequest) -> Result<api::Done, BackendError> {
+        self.release_router(&request.router)
+    }
+
+    async fn maintenance(
+        &self,
+        request: api::MaintenanceRequest,
+    ) -> Result<api::Done, BackendError> {
+        self.set_maintenance(request.on)
+    }
+
+    async fn reload(&self, request: api::ReloadRequest) -> Result<api::ReloadReport, BackendError> {
+        self.request_reload(request.discard_overrides)
             .await
             .ok_or_else(|| BackendError::Unavailable("the daemon is stopping".to_owned()))
     }
@@ -231,20 +274,21 @@ fn add(total: &mut BTreeMap<String, u64>, part: &BTreeMap<String, u64>) {
     }
 }
 
-fn describe_service(published: &Published, service: &VirtualService) -> api::Service {
+/// `removed` are the servers that left it.
+fn describe_service(
+    published: &Published,
+    service: &VirtualService,
+    removed: &[&RealRecord],
+) -> api::Service {
     let totals = published
         .totals
         .get(&service.key)
         .copied()
         .unwrap_or_default();
-    let local = published.forwarding.is_local(service.key.address);
-    let served = service.serve == Serve::Always || local;
+    let why = not_served(published, service);
     let servers = service.list.servers.iter();
     let listed = servers.map(|server| published.services.real(server.id));
-    let removed = published.services.reals().filter_map(|(_, record)| {
-        let gone = record.service == service.id && record.standing != Standing::Listed;
-        gone.then_some(Some(record))
-    });
+    let removed = removed.iter().map(|record| Some(*record));
     let mut active = 0;
     let mut inactive = 0;
     let mut real_servers = Vec::new();
@@ -261,29 +305,82 @@ fn describe_service(published: &Published, service: &VirtualService) -> api::Ser
     }
     api::Service {
         name: service.name.to_string(),
-        protocol: protocol(service.key.protocol),
-        address: service.key.address,
-        port: service.key.port,
-        fwmark: None,
+        protocol: service.key.protocol().map_or(api::Protocol::Ip, protocol),
+        address: service.key.shown_address(),
+        port: service.key.port(),
+        fwmark: service.key.mark(),
         scheduler: service.scheduler.name().to_owned(),
-        flags: Vec::new(),
+        flags: flags(service),
         forward: service
             .list
             .servers
             .first()
             .map_or(api::Forward::Dr, |server| forward(server.forward)),
-        served,
-        why: if served {
-            String::new()
-        } else {
-            "the address is not on this box".to_owned()
-        },
+        served: why.is_none(),
+        why: why.unwrap_or_default().to_owned(),
         active,
         inactive,
         counters: traffic(totals.traffic),
         unserved: totals.unserved,
         real_servers,
     }
+}
+
+/// The words behind the scheduler's name, as `ipvsadm` lists them.
+fn flags(service: &VirtualService) -> Vec<String> {
+    let own = service
+        .scheduler_flags
+        .listed(service.scheduler)
+        .to_string();
+    let mut flags: Vec<String> = std::iter::once(own).filter(|own| !own.is_empty()).collect();
+    if let Some(persistence) = service.persistence {
+        flags.push(format!("persistent {}", persistence.timeout / 1000));
+        match (persistence.netmask, service.key.family()) {
+            (None, _) | (Some(32), Family::V4) | (Some(128), Family::V6) => {}
+            (Some(length), Family::V4) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+                flags.push(format!("mask {}", Ipv4Addr::from(mask)));
+            }
+            (Some(length), Family::V6) => flags.push(format!("mask {length}")),
+        }
+        if let Some(Engine::Sip) = persistence.engine {
+            flags.push("pe sip".to_owned());
+        }
+    }
+    if service.one_packet {
+        flags.push("ops".to_owned());
+    }
+    flags
+}
+
+/// Why clients are not served here, if they are not.
+fn not_served(published: &Published, service: &VirtualService) -> Option<&'static str> {
+    let local = |address| published.forwarding.serves(address);
+    let (family, mark) = match service.key {
+        ServiceKey::Address { address, .. } => {
+            let served = service.serve == Serve::Always || local(address);
+            let why = if published.forwarding.is_virtual(address) {
+                "its virtual router is not MASTER here"
+            } else {
+                "the address is not on this box"
+            };
+            return (!served).then_some(why);
+        }
+        ServiceKey::Mark { family, mark } => (family, mark),
+    };
+    let rules = published.services.marks().rules().iter();
+    let rules: Vec<_> = rules
+        .filter(|rule| rule.mark == mark && rule.may_be(family))
+        .collect();
+    if rules.is_empty() {
+        return Some("nothing sets the mark");
+    }
+    // Of a network any address may be on this box.
+    let served = rules.iter().any(|rule| {
+        let vips: Vec<_> = rule.vips().collect();
+        vips.len() < rule.addresses.len() || vips.is_empty() || vips.into_iter().any(local)
+    });
+    (service.serve != Serve::Always && !served).then_some("no address of the mark is on this box")
 }
 
 fn describe_real(record: &RealRecord, counts: (u64, u64)) -> api::RealServer {
@@ -296,7 +393,8 @@ fn describe_real(record: &RealRecord, counts: (u64, u64)) -> api::RealServer {
         configured_weight: record.weight,
         lower_threshold: record.lower_threshold,
         upper_threshold: record.upper_threshold,
-        overloaded: record.shared.overloaded.load(Ordering::Relaxed),
+        overloaded: record.shared.is_overloaded(),
+        persistent: record.shared.templates().load(Ordering::Relaxed),
         active: counts.0,
         inactive: counts.1,
         state: match record.standing {
@@ -313,9 +411,12 @@ fn describe_row(published: &Published, row: &ConnectionRow) -> api::Connection {
         Some(real) => (real.service_name.to_string(), real.name.to_string()),
         None => ("?".to_owned(), "?".to_owned()),
     };
+    let call = row.template.as_ref().and_then(|it| it.call.as_deref());
     api::Connection {
-        protocol: protocol(row.protocol),
-        state: row.state.name().to_owned(),
+        protocol: row.transport().map_or(api::Protocol::Ip, protocol),
+        state: row.state_name().to_owned(),
+        template: row.template.is_some(),
+        pe_data: call.map(|call| String::from_utf8_lossy(call).into_owned()),
         expires_seconds: row.expires_ms / 1000,
         client: row.client,
         vip: row.virtual_address,
@@ -338,8 +439,9 @@ fn job_filter(filter: &api::ConnectionFilter, published: &Published) -> Option<F
             Some(api::Protocol::Tcp) => Some(Protocol::Tcp),
             Some(api::Protocol::Udp) => Some(Protocol::Udp),
             Some(api::Protocol::Sctp) => Some(Protocol::Sctp),
-            Some(api::Protocol::Ip) => return None,
+            Some(api::Protocol::Ip) => None,
         },
+        any_protocol: filter.protocol == Some(api::Protocol::Ip),
         client: filter.client.map(endpoint),
         virtual_address: filter.vip.map(endpoint),
         state: filter.state.clone(),

@@ -1,8 +1,11 @@
 //! Ports: DPDK devices opened and started as the configuration says.
 
 use super::resources::device_name;
-use crate::config::PortConfig;
-use dataplane::dpdk::{Mempool, Port, PortError, QueuePair, Started, Stopped};
+use super::sides;
+use crate::config::{Config, PortConfig};
+use crate::kernel::underlying::Underlying;
+use crate::kernel::view::KernelView;
+use dataplane::dpdk::{HashInput, Mempool, Port, PortError, QueuePair, RssWay, Started, Stopped};
 use dataplane::packet::MacAddress;
 use dataplane::verdict::PortId;
 use dataplane::worker::{Receive, Transmit};
@@ -37,9 +40,22 @@ pub(super) struct OpenPort {
     pub(super) mtu: u16,
     /// Receive queues in all.
     pub(super) rx_queues: u16,
+    /// What its devices, each of them, do to bring packets to workers.
+    pub(super) rss: RssWay,
 }
 
 impl OpenPort {
+    /// True while any of the devices has a link. One that cannot say is taken to have one.
+    pub(super) fn has_link(&self, view: &KernelView) -> bool {
+        self.devices
+            .iter()
+            .zip(&self.device_strings)
+            .any(|(device, string)| {
+                device.link().map_or(true, |link| link.up)
+                    && Underlying::of(string).is_none_or(|beneath| beneath.has_carrier(view))
+            })
+    }
+
     /// Buffers that stay with the driver for good.
     ///
     /// `net_af_xdp` of DPDK 22.11 does not return its fill ring when it is closed; every other
@@ -64,13 +80,14 @@ pub(super) struct WorkerQueues {
 
 /// Opens and starts every port and deals its queues out to `workers` workers, round robin.
 pub(super) fn open(
-    ports: &[PortConfig],
+    config: &Config,
     workers: usize,
     mempool: &'static Mempool,
 ) -> Result<(Vec<OpenPort>, Vec<WorkerQueues>), DeviceError> {
     let mut opened = Vec::new();
     let mut queues: Vec<WorkerQueues> = (0..workers).map(|_| WorkerQueues::default()).collect();
-    for (index, config) in ports.iter().enumerate() {
+    let inputs = sides::hash_inputs(config);
+    for (index, (config, input)) in config.ports.iter().zip(inputs).enumerate() {
         let id = PortId(index as u8);
         let mut port: Option<OpenPort> = None;
         let mut next_worker = 0;
@@ -80,7 +97,14 @@ pub(super) fn open(
                 device: device.clone(),
                 cause,
             };
-            let (started, pairs, driver) = start(device, config, workers, mempool).map_err(wrap)?;
+            let (started, pairs, driver) =
+                start(device, config, workers, input, mempool).map_err(wrap)?;
+            let rss = started.rss();
+            log::debug!("port {}: {device}: {input:?} wanted, {rss:?}", config.name);
+            if rss.way == RssWay::Owner {
+                // Its table counts the workers from its first queue.
+                next_worker = 0;
+            }
             let rx_queues = pairs.iter().filter(|pair| pair.rx.is_some()).count() as u16;
             for pair in pairs {
                 let worker = &mut queues[next_worker % workers];
@@ -95,6 +119,7 @@ pub(super) fn open(
             if let Some(port) = &mut port {
                 port.devices.push(started);
                 port.rx_queues += rx_queues;
+                port.rss = port.rss.min(rss.way);
                 continue;
             }
             let mac = MacAddress(started.mac().map_err(wrap)?);
@@ -107,6 +132,7 @@ pub(super) fn open(
                 mac,
                 mtu: config.mtu,
                 rx_queues,
+                rss: rss.way,
             });
         }
         opened.extend(port);
@@ -132,6 +158,7 @@ fn start(
     device: &str,
     config: &PortConfig,
     workers: usize,
+    input: HashInput,
     mempool: &'static Mempool,
 ) -> Result<(Port<Started>, Vec<QueuePair>, String), PortError> {
     let stopped: Port<Stopped> = Port::by_name(&device_name(device))?;
@@ -142,6 +169,8 @@ fn start(
     let mut settings = dataplane::dpdk::PortConfig::new(mempool);
     settings.rx_queues = queues;
     settings.tx_queues = queues.min(info.max_tx_queues.max(1));
+    settings.hash_input = input;
+    settings.workers = workers as u8;
     // Virtual devices carry what the interface beneath carries and often refuse to be told.
     settings.mtu = (config.mtu != stopped.mtu()?).then_some(config.mtu);
     let (started, pairs) = stopped.start(&settings)?;

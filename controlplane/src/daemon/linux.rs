@@ -3,7 +3,7 @@
 use super::translate;
 use crate::config::Config;
 use crate::kernel::addresses::Addresses;
-use crate::kernel::forwarding_view::{self, PortBinding};
+use crate::kernel::forwarding_view::{Builder, PortBinding};
 use crate::kernel::link::{self, Links};
 use crate::kernel::mirror::{Mirror, MirrorCounters};
 use crate::kernel::neighbours::Neighbours;
@@ -12,16 +12,16 @@ use crate::kernel::routes::{Routes, StaticRoute};
 use crate::kernel::sysctl;
 use crate::kernel::tap::Tap;
 use crate::kernel::view::KernelView;
-use dataplane::forwarding::Forwarding;
+use dataplane::forwarding::{Forwarding, VirtualAddresses};
 use dataplane::packet::MacAddress;
 use dataplane::service::Services;
 use dataplane::verdict::Neighbour;
 use ipnet::IpNet;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 /// The Linux side of all ports.
@@ -40,7 +40,12 @@ pub(super) struct Linux {
     /// Largest MTU the packet buffers have room for.
     largest_mtu: u16,
     fixed: Vec<(Neighbour, MacAddress)>,
+    builder: Arc<Mutex<Builder>>,
+    virtual_addresses: Arc<VirtualAddresses>,
 }
+
+/// Neighbours told to the kernel in one step.
+const STEP: usize = 64;
 
 impl Linux {
     /// Connects to the kernel in the process's network namespace.
@@ -60,6 +65,8 @@ impl Linux {
             interfaces: Vec::new(),
             largest_mtu: 0,
             fixed: Vec::new(),
+            builder: Arc::default(),
+            virtual_addresses: Arc::default(),
         })
     }
 
@@ -109,15 +116,19 @@ impl Linux {
             if port.interface != Some(link.index) {
                 log::warn!("{name} was made anew: it gets its addresses and routes again");
                 port.interface = Some(link.index);
-                renewed.push((link.index, name.clone()));
+                renewed.push((link.index, name.clone(), port.up));
             }
         }
-        for (index, name) in &renewed {
+        for (index, name, up) in &renewed {
             if let Err(error) = self.links.claim(*index).await {
                 log::warn!("{name}: cannot be marked: {error}");
             }
             if let Err(error) = sysctl::prepare_port(name) {
                 log::warn!("{name}: {error}");
+            }
+            // A new TAP has a carrier, whatever its port has.
+            if !up && let Err(error) = self.links.set_carrier(*index, false).await {
+                log::debug!("{name}: carrier does not follow: {error}");
             }
         }
         !renewed.is_empty()
@@ -143,9 +154,36 @@ impl Linux {
         &self.rtnl
     }
 
-    /// The forwarding table as the kernel has it now.
-    pub(super) fn forwarding(&self) -> Forwarding {
-        forwarding_view::build(&self.view(), &self.ports, &self.fixed)
+    /// Builds the forwarding table as the kernel has it now, wherever it is called: with a full
+    /// Internet table that takes a while.
+    pub(super) fn forwarding(&self) -> impl FnOnce() -> Forwarding + Send + 'static {
+        let view = self.view();
+        let ports = self.ports.clone();
+        let fixed = self.fixed.clone();
+        let builder = Arc::clone(&self.builder);
+        let virtual_addresses = Arc::clone(&self.virtual_addresses);
+        move || {
+            // It has nothing half done when it panics.
+            let mut builder = builder.lock().unwrap_or_else(PoisonError::into_inner);
+            let built = builder.build(&view, &ports, &fixed);
+            built.with_virtual_addresses(virtual_addresses)
+        }
+    }
+
+    /// Notes the addresses of virtual routers, and the MAC addresses in use with the interface of
+    /// each, for the next forwarding table.
+    pub(super) fn set_virtual(
+        &mut self,
+        addresses: VirtualAddresses,
+        macs: &[(String, MacAddress)],
+    ) {
+        self.virtual_addresses = Arc::new(addresses);
+        for (port, interface) in self.ports.iter_mut().zip(&self.interfaces) {
+            let own = macs
+                .iter()
+                .filter(|(name, _)| interface.as_ref().is_some_and(|(own, _)| own == name));
+            port.virtual_macs = own.map(|(_, mac)| *mac).collect();
+        }
     }
 
     /// Sets a port's link state; true if it changed.
@@ -207,23 +245,38 @@ impl Linux {
         problems
     }
 
-    /// Keeps the neighbours resolved through which real servers and gateways are reached.
-    pub(super) async fn keep_resolved(&mut self, forwarding: &Forwarding, services: &Services) {
-        let wanted: BTreeSet<_> = services
-            .reals()
-            .flat_map(|(_, real)| forwarding.neighbours_towards(real.address))
-            .chain(forwarding.gateways())
-            .filter_map(|neighbour| self.key(neighbour))
-            .collect();
-        for ((interface, address), error) in self.neighbours.manage(wanted).await {
-            log::debug!("neighbour {address} on {}: {error}", self.name(interface));
-        }
+    /// True if an address that the configuration puts on a port is not there.
+    pub(super) fn lacks_addresses(&self, config: &Config) -> bool {
+        let view = self.view();
+        let there = view.addresses.iter();
+        let there: HashSet<_> = there.map(|it| (it.interface, it.address)).collect();
+        let (wanted, _) = self.wanted_addresses(config);
+        wanted.iter().any(|wanted| !there.contains(wanted))
     }
 
-    /// Probes managed neighbours that need it. Call every few seconds.
-    pub(super) async fn maintain(&mut self) {
+    /// Keeps these neighbours resolved from now on. [`Self::advance`] does the work.
+    pub(super) fn keep_resolved(&mut self, wanted: &HashSet<Neighbour>) {
+        let wanted = wanted
+            .iter()
+            .filter_map(|neighbour| self.key(*neighbour))
+            .collect();
+        self.neighbours.want(wanted);
+    }
+
+    /// Plans to probe managed neighbours that need it. Call every few seconds.
+    pub(super) fn maintain(&mut self) {
         let view = self.view();
-        for ((interface, address), error) in self.neighbours.maintain(&view).await {
+        self.neighbours.plan_maintenance(&view);
+    }
+
+    /// True if [`Self::advance`] has something to do.
+    pub(super) fn has_pending(&self) -> bool {
+        self.neighbours.has_pending()
+    }
+
+    /// Tells the kernel the next of the neighbours that are to be kept resolved.
+    pub(super) async fn advance(&mut self) {
+        for ((interface, address), error) in self.neighbours.advance(STEP).await {
             log::debug!("neighbour {address} on {}: {error}", self.name(interface));
         }
     }
@@ -343,6 +396,17 @@ impl Linux {
             problems.push(format!("[neighbor {address}]: {error}"));
         }
     }
+}
+
+/// The neighbours through which real servers and gateways are reached.
+pub(super) fn ways_to_servers(forwarding: &Forwarding, services: &Services) -> HashSet<Neighbour> {
+    // One address may serve in a thousand services.
+    let addresses: HashSet<IpAddr> = services.reals().map(|(_, real)| real.address).collect();
+    addresses
+        .into_iter()
+        .flat_map(|address| forwarding.neighbours_towards(address))
+        .chain(forwarding.gateways())
+        .collect()
 }
 
 /// What an operator should know about Linux's settings, though nothing is wrong with ours.

@@ -10,14 +10,21 @@
 mod arguments;
 mod backend;
 mod beneath;
+mod defence;
 mod devices;
+pub(crate) mod ipvs;
 mod linux;
+mod plain;
 mod rates;
+mod redundancy;
+mod reloading;
 mod resources;
 mod rings;
 mod run;
+mod sides;
 mod start;
 mod status;
+mod template_memory;
 mod translate;
 
 use crate::admin::api;
@@ -26,6 +33,7 @@ use crate::config::{self, LoadOptions, Loaded};
 use crate::kernel::mirror::MirrorCounters;
 use crate::kernel::slow_path::SlowPathCounters;
 use crate::log_output;
+use crate::mail::MailCounters;
 use crate::tables;
 use arguments::Arguments;
 use clap::Parser;
@@ -37,13 +45,17 @@ use dataplane::job::Job;
 use dataplane::verdict::PuntClass;
 use dataplane::worker::IdleSwitch;
 use devices::OpenPort;
+use ipvs::Objects;
 use rates::RateWindow;
+use redundancy::DriverSlot;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
+use template_memory::TemplateMemory;
 use tokio::sync::{mpsc, oneshot};
+use vrrp::Standing;
 
 /// Exit status for a configuration that was refused.
 const BAD_CONFIGURATION: u8 = 2;
@@ -55,34 +67,73 @@ pub(crate) struct Daemon {
     started: Instant,
     started_at: SystemTime,
     tables: tables::Handle,
+    /// What the tables are built from; see [`ipvs`].
+    objects: Mutex<Objects>,
+    template_memory: TemplateMemory,
     workers: Vec<WorkerHandle>,
-    connections: u64,
+    /// Of each worker's tables.
+    capacity: resources::Capacity,
     idle: Arc<IdleSwitch>,
     hugepage_bytes: u64,
     /// DPDK's control calls for a port are not to be made from two threads at once.
     ports: Mutex<Vec<OpenPort>>,
-    mempool: &'static Mempool,
+    /// `None` = there is no port.
+    mempool: Option<&'static Mempool>,
     slow_path: SlowPathStats,
     rates: Mutex<RateWindow>,
     state: Mutex<State>,
-    reloads: mpsc::Sender<oneshot::Sender<api::ReloadReport>>,
-    commands: CommandProcess,
+    reloads: mpsc::Sender<ReloadRequest>,
+    commands: Arc<CommandProcess>,
+    /// Empty until there are virtual routers.
+    driver: DriverSlot,
+    /// The operator has taken the box out.
+    maintenance: AtomicBool,
+    mail: Arc<MailCounters>,
+}
+
+/// A reload somebody asked for.
+#[derive(Debug)]
+struct ReloadRequest {
+    /// Also forget what commands changed of the file's objects.
+    discard: bool,
+    reply: oneshot::Sender<api::ReloadReport>,
 }
 
 /// What changes while the daemon runs.
 #[derive(Debug)]
 struct State {
-    loaded: Loaded,
+    loaded: Arc<Loaded>,
     config_epoch: u64,
     last_reload: Option<api::LastReload>,
     /// What an operator should look at, one sentence each.
     warnings: Vec<String>,
     /// By port: whether the link is up.
     links: Vec<bool>,
-    /// By worker: its heartbeat when it was last seen to move, and when that was.
-    heartbeats: Vec<(u64, Instant)>,
+    /// By worker.
+    heartbeats: Vec<status::Heartbeat>,
+    /// Defences in effect by worker, as last told.
+    defences: Vec<u64>,
     /// Since when some worker has not taken the newest tables.
     late_since: Option<Instant>,
+    /// By virtual router: what it is.
+    standings: BTreeMap<String, Standing>,
+}
+
+impl State {
+    /// At the start, for so many ports and workers.
+    fn new(loaded: Loaded, warnings: Vec<String>, ports: usize, workers: usize) -> Self {
+        Self {
+            config_epoch: 1,
+            last_reload: None,
+            warnings,
+            links: vec![true; ports],
+            heartbeats: vec![status::Heartbeat::default(); workers],
+            defences: vec![0; workers],
+            late_since: None,
+            standings: BTreeMap::new(),
+            loaded: Arc::new(loaded),
+        }
+    }
 }
 
 /// Control's hold on one worker.
@@ -138,9 +189,10 @@ impl Daemon {
     }
 
     /// Has the main loop reload the configuration; `None` if the daemon is stopping.
-    async fn request_reload(&self) -> Option<api::ReloadReport> {
+    async fn request_reload(&self, discard: bool) -> Option<api::ReloadReport> {
         let (reply, report) = oneshot::channel();
-        self.reloads.send(reply).await.ok()?;
+        let request = ReloadRequest { discard, reply };
+        self.reloads.send(request).await.ok()?;
         report.await.ok()
     }
 }
@@ -167,6 +219,7 @@ pub fn main() -> ExitCode {
     }
     if arguments.check {
         if arguments.hardware
+            && !loaded.config.ports.is_empty()
             && let Err(error) = start::check_hardware(&loaded.config)
         {
             eprintln!("sluiced: {error}");
@@ -175,13 +228,24 @@ pub fn main() -> ExitCode {
         println!("{}", config::summary(&arguments.config, &loaded.config));
         return ExitCode::SUCCESS;
     }
-    if loaded.config.ports.is_empty() {
+    let is_plain = loaded.config.ports.is_empty();
+    if is_plain && loaded.config.vrrp.is_empty() {
         let path = arguments.config.display();
         eprintln!("{path}: no [port] section: there is nothing to forward; expected at least one");
         return ExitCode::from(BAD_CONFIGURATION);
     }
     log_output::set(&loaded.config.global.log);
-    match start::start(&arguments, options, loaded).and_then(start::Running::run) {
+    if !dataplane::dpdk::limit_heap_arenas() {
+        log::warn!("cannot limit the heap's arenas: large reloads will leave more memory taken");
+    }
+    #[cfg(feature = "test-hooks")]
+    crate::test_hooks::warn();
+    let started = if is_plain {
+        plain::start(options, loaded)
+    } else {
+        start::start(&arguments, options, loaded)
+    };
+    match started.and_then(start::Running::run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error}");

@@ -1,6 +1,9 @@
 //! CPUs, hugepages and memory: what the machine has, what the configuration wants, and the EAL
 //! arguments that follow.
 
+use dataplane::expected::ExpectedConnections;
+use dataplane::pipeline::bytes_besides_tables;
+use dataplane::template::Templates;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
@@ -38,7 +41,7 @@ pub(super) enum ResourceError {
     },
     /// `idle = busy` with a CPU used twice.
     #[error(
-        "idle = busy needs a CPU for every worker, but CPU {0} would be shared with the control core; use idle = adaptive or other worker_cores"
+        "idle = busy needs a CPU for every worker, but CPU {0} would be shared; use idle = adaptive or other worker_cores"
     )]
     BusyShared(usize),
     /// `memory` is too little.
@@ -80,7 +83,7 @@ pub(super) enum ResourceError {
 pub(super) struct Cpus {
     /// The control core.
     pub(super) control: usize,
-    /// One per worker.
+    /// One per worker; workers on the same CPU share it.
     pub(super) workers: Vec<usize>,
 }
 
@@ -116,8 +119,9 @@ impl Cpus {
                 others
             }
         };
-        if busy && workers.contains(&control) {
-            return Err(ResourceError::BusyShared(control));
+        let mut taken = BTreeSet::from([control]);
+        if busy && let Some(shared) = workers.iter().find(|cpu| !taken.insert(**cpu)) {
+            return Err(ResourceError::BusyShared(*shared));
         }
         Ok(Self { control, workers })
     }
@@ -221,16 +225,53 @@ fn in_pages(object: u64, page: u64) -> u64 {
 
 /// Bytes a connection takes in the tables, all in; see the tests of the connection table.
 const BYTES_V4: u64 = 100;
-const BYTES_V6: u64 = 180;
-/// One connection in this many may be IPv6 before its table says no.
-pub(super) const V6_SHARE: u64 = 4;
+const BYTES_V6: u64 = 165;
+/// A family without a service at the start gets this part of `connections`, in case a reload brings
+/// one: the tables never grow, and their memory is taken whole.
+const RESERVE: u64 = 4;
 
-/// Refuses a number of connections whose tables do not fit into the memory that is available.
+/// How many connections the tables of one worker hold.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Capacity {
+    /// Its IPv4 table.
+    pub(super) v4: u64,
+    /// Its IPv6 table.
+    pub(super) v6: u64,
+}
+
+impl Capacity {
+    /// Shares `connections` out to `workers`, rounded up: in full for each family with services
+    /// (for IPv4 if there are none at all), the other family gets a quarter besides.
+    pub(super) fn share(connections: u64, workers: usize, v4: bool, v6: bool) -> Self {
+        let full = connections.div_ceil(workers.max(1) as u64);
+        let share = |served| if served { full } else { full.div_ceil(RESERVE) };
+        Self {
+            v4: share(v4 || !v6),
+            v6: share(v6),
+        }
+    }
+}
+
+/// Bytes of memory that the data plane takes besides the connection tables, at most: fragments and FTP
+/// control connections of each worker, announced connections, and as many persistence templates as
+/// connections if any service has them.
+pub(super) fn besides_tables(connections: u64, workers: usize, persistence: bool) -> u64 {
+    let templates = if persistence { connections as usize } else { 0 };
+    let shared = ExpectedConnections::BYTES + Templates::bytes_for(templates);
+    (bytes_besides_tables() * workers + shared) as u64
+}
+
+/// Refuses a number of connections whose tables do not fit into the memory that is available, with
+/// what else is taken (`besides`).
 pub(super) fn check_connections(
     connections: u64,
+    workers: usize,
+    each: Capacity,
+    besides: u64,
     available_bytes: Option<u64>,
 ) -> Result<(), ResourceError> {
-    let wanted = connections * BYTES_V4 + connections / V6_SHARE * BYTES_V6;
+    let tables = (each.v4 * BYTES_V4 + each.v6 * BYTES_V6) * workers as u64;
+    let wanted = tables + besides;
     match available_bytes {
         Some(available) if wanted > available => Err(ResourceError::Connections {
             connections,
@@ -259,8 +300,20 @@ const CAPABILITIES: [(u32, &str); 4] = [
     (21, "SYS_ADMIN"),
 ];
 
+/// Those a daemon without ports needs.
+const CAPABILITIES_OF_VRRP: [(u32, &str); 2] = [(12, "NET_ADMIN"), (13, "NET_RAW")];
+
 /// Names of the needed capabilities that this process lacks.
 pub(super) fn missing_capabilities() -> Vec<&'static str> {
+    missing(&CAPABILITIES)
+}
+
+/// The same for a daemon without ports.
+pub(super) fn missing_capabilities_of_vrrp() -> Vec<&'static str> {
+    missing(&CAPABILITIES_OF_VRRP)
+}
+
+fn missing(needed: &[(u32, &'static str)]) -> Vec<&'static str> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status
         .lines()
@@ -268,7 +321,7 @@ pub(super) fn missing_capabilities() -> Vec<&'static str> {
         .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
         // A kernel that does not say lets things fail where they do.
         .unwrap_or(u64::MAX);
-    CAPABILITIES
+    needed
         .iter()
         .filter(|(bit, _)| effective >> bit & 1 == 0)
         .map(|(_, name)| *name)
@@ -331,6 +384,24 @@ pub(super) fn is_pci(device: &str) -> bool {
         && name
             .bytes()
             .all(|b| b.is_ascii_hexdigit() || b == b':' || b == b'.')
+}
+
+/// Receive queues a device can have of those wanted, as far as its own arguments tell: some drivers
+/// have one unless they are told otherwise. Others are known only once EAL is up.
+pub(super) fn queues(device: &str, wanted: u16) -> u16 {
+    let mut parts = device.split(',').map(str::trim);
+    let name = parts.next().unwrap_or_default();
+    let key = if name.starts_with("net_af_xdp") {
+        "queue_count="
+    } else if name.starts_with("net_af_packet") {
+        "qpairs="
+    } else {
+        return wanted.max(1);
+    };
+    let told = parts
+        .find_map(|part| part.strip_prefix(key))
+        .and_then(|count| count.trim().parse().ok());
+    wanted.min(told.unwrap_or(1)).max(1)
 }
 
 /// DPDK's name of a device given as a PCI address or a vdev string.
@@ -434,6 +505,15 @@ mod tests {
     }
 
     #[test]
+    fn workers_may_share_a_cpu_unless_they_are_busy() {
+        let two = allowed(&[0, 1]);
+        let cpus = Cpus::resolve(0, Some(&[0, 1, 1]), false, &two).unwrap();
+        assert_eq!(cpus.workers, [0, 1, 1]);
+        let error = Cpus::resolve(0, Some(&[1, 1]), true, &two).unwrap_err();
+        assert!(error.to_string().contains("CPU 1 would be shared"));
+    }
+
+    #[test]
     fn hugepages_are_used_if_there_are_enough_and_demanded_only_by_yes() {
         let none = Memory::plan(1500, 1, None, Hugepages::Auto, 0).unwrap();
         assert!(!none.hugepages);
@@ -466,9 +546,44 @@ mod tests {
 
     #[test]
     fn tables_that_do_not_fit_are_refused_in_one_sentence() {
-        assert!(check_connections(1_000_000, Some(1 << 30)).is_ok());
-        let error = check_connections(1_000_000_000, Some(8 << 30)).unwrap_err();
+        let check = |connections, available| {
+            let each = Capacity::share(connections, 2, true, true);
+            check_connections(connections, 2, each, 0, Some(available))
+        };
+        assert!(check(1_000_000, 1 << 30).is_ok());
+        assert!(check(1_000_000, 200 << 20).is_err());
+        let error = check(1_000_000_000, 8 << 30).unwrap_err();
         assert!(error.to_string().contains("8192 MB of memory"), "{error}");
+    }
+
+    #[test]
+    fn what_is_not_a_table_counts_too() {
+        let mib = |workers, persistence| besides_tables(1_000_000, workers, persistence) >> 20;
+        let (one, two) = (mib(1, false), mib(2, false));
+        // Fragments and FTP: some megabytes for each worker and for the box.
+        assert!((8..128).contains(&one), "{one}");
+        assert!(two > one && two < 2 * one, "{one} {two}");
+        // A template is somewhat larger than a connection.
+        let templates = mib(1, true) - one;
+        assert!((100..400).contains(&templates), "{templates}");
+        let each = Capacity::share(1000, 1, true, true);
+        let check = |besides| check_connections(1000, 1, each, besides, Some(1 << 20));
+        assert!(check(0).is_ok());
+        assert!(check(1 << 20).is_err());
+    }
+
+    #[test]
+    fn each_family_that_is_served_gets_all_connections_and_the_other_a_quarter() {
+        let share = |v4, v6| {
+            let each = Capacity::share(1_000_001, 2, v4, v6);
+            (each.v4, each.v6)
+        };
+        assert_eq!(share(true, false), (500_001, 125_001));
+        assert_eq!(share(false, true), (125_001, 500_001));
+        assert_eq!(share(true, true), (500_001, 500_001));
+        assert_eq!(share(false, false), (500_001, 125_001));
+        let least = Capacity::share(1, 3, true, false);
+        assert_eq!((least.v4, least.v6), (1, 1));
     }
 
     #[test]
@@ -481,7 +596,7 @@ mod tests {
     fn the_eal_command_line_pins_lcores_and_separates_pci_from_vdevs() {
         let cpus = Cpus {
             control: 0,
-            workers: vec![1],
+            workers: vec![1, 1],
         };
         let plan = EalPlan {
             prefix: "x",
@@ -493,7 +608,7 @@ mod tests {
         };
         let line = plan.arguments().join(" ");
         assert!(
-            line.contains("--lcores=0@0,1@1") && line.contains("--no-huge"),
+            line.contains("--lcores=0@0,1@1,2@1 ") && line.contains("--no-huge"),
             "{line}"
         );
         assert!(
@@ -503,6 +618,18 @@ mod tests {
         assert!(is_pci("0000:3b:00.0") && !is_pci("net_tap0"));
         assert_eq!(device_name("3b:00.0"), "0000:3b:00.0");
         assert_eq!(device_name("net_tap0,iface=x"), "net_tap0");
+    }
+
+    #[test]
+    fn buffers_are_planned_for_the_queues_a_device_can_have() {
+        assert_eq!(queues("net_af_xdp0,iface=eth1", 4), 1);
+        assert_eq!(queues("net_af_xdp0,iface=eth1,queue_count=2", 4), 2);
+        assert_eq!(queues("net_af_xdp0,iface=eth1,queue_count=8", 4), 4);
+        assert_eq!(queues("net_af_packet1,iface=eth1", 4), 1);
+        assert_eq!(queues("net_af_packet1,iface=eth1,qpairs=3", 4), 3);
+        assert_eq!(queues("0000:3b:00.0", 4), 4);
+        assert_eq!(queues("net_tap0,iface=tap0", 4), 4);
+        assert_eq!(queues("net_tap0", 0), 1);
     }
 
     #[test]

@@ -39,6 +39,9 @@ pub(super) struct WorkerEnds {
 pub(super) struct Punts {
     /// By worker, then by class.
     rings: Vec<Vec<Consumer>>,
+    /// By class: the worker to be asked first next time, so that a busy one cannot use up the whole
+    /// budget at the cost of the others.
+    first: [usize; PuntClass::COUNT],
     burst: Burst,
 }
 
@@ -118,6 +121,7 @@ pub(super) fn create(
     }
     let punts = Punts {
         rings,
+        first: [0; PuntClass::COUNT],
         burst: Burst::new(),
     };
     let injector = Injector {
@@ -134,16 +138,24 @@ impl PuntSource for Punts {
         budget: usize,
         deliver: &mut dyn FnMut(PortId, &[u8]),
     ) -> usize {
+        let workers = self.rings.len();
         let mut received = 0;
-        for worker in &mut self.rings {
-            let ring = &mut worker[class as usize];
-            while received < budget && ring.dequeue_burst(&mut self.burst) > 0 {
-                received += self.burst.len();
-                for packet in self.burst.as_slice() {
-                    deliver(PortId(packet.port() as u8), packet.data());
-                }
-                self.burst.clear();
+        // A burst of each in turn, until the budget is spent or all are empty.
+        let mut empty = 0;
+        while received < budget && empty < workers {
+            let worker = &mut self.first[class as usize];
+            let ring = &mut self.rings[*worker][class as usize];
+            *worker = (*worker + 1) % workers;
+            if ring.dequeue_burst(&mut self.burst) == 0 {
+                empty += 1;
+                continue;
             }
+            empty = 0;
+            received += self.burst.len();
+            for packet in self.burst.as_slice() {
+                deliver(PortId(packet.port() as u8), packet.data());
+            }
+            self.burst.clear();
         }
         received
     }

@@ -1,17 +1,25 @@
 //! The life of the daemon: signals, news from the kernel, questions of the workers, reloads.
+//!
+//! Invariant: what takes long (reading a configuration, building tables, waiting for workers,
+//! telling the kernel of ten thousand neighbours) is done elsewhere or in steps, so that the loop
+//! comes round many times a second whatever goes on.
 
+use super::redundancy::{LEAVE_TIME, Redundancy};
+use super::reloading::Reloading;
 use super::start::{Error, Running};
-use super::status::WATCH_INTERVAL;
-use super::{Daemon, linux, translate};
-use crate::admin::api;
+use super::status::watch_interval;
+use super::{Daemon, linux};
 use crate::admin::server;
-use crate::config::{self, Loaded, reload};
+use crate::config;
 use crate::kernel::neighbours::PROBE_INTERVAL;
-use crate::log_output;
+use dataplane::forwarding::Forwarding;
+use dataplane::verdict::Neighbour;
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 /// How often the workers' questions are looked at.
@@ -20,8 +28,6 @@ const ASK_INTERVAL: Duration = Duration::from_millis(2);
 const LINK_INTERVAL: Duration = Duration::from_millis(500);
 /// How often rates are sampled.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a reload waits for the workers to take the new tables.
-const TAKE_TIME: Duration = Duration::from_secs(2);
 
 /// The signals `sluiced` answers to, caught from the start on: one that comes earlier than the
 /// main loop waits for it and does not end the process half built.
@@ -54,23 +60,39 @@ impl Running {
     }
 
     async fn serve(&mut self) -> Result<(), Error> {
-        let config = self.daemon.state().loaded.config.clone();
-        self.become_ready(&config).await;
+        let loaded = Arc::clone(&self.daemon.state().loaded);
+        let config = &loaded.config;
+        self.become_ready(config).await;
+        let mut redundancy = Redundancy::new(Arc::clone(&self.daemon), config);
+        redundancy.apply(config, &mut self.linux)?;
+        self.publish_forwarding();
         let (stop_admin, admin_stopped) = oneshot::channel::<()>();
         let admin = self.start_admin(admin_stopped);
         self.readiness.ready();
-        self.readiness.status("forwarding");
+        self.readiness.status(if config.ports.is_empty() {
+            "virtual routers at work, nothing forwarded"
+        } else {
+            "forwarding"
+        });
         log::info!(
-            "ready: {} port(s), {} virtual service(s), {} worker(s)",
+            "ready: {} port(s), {} virtual service(s), {} worker(s), {} virtual router(s)",
             config.ports.len(),
             self.daemon.tables.services().services().len(),
-            self.daemon.workers.len()
+            self.daemon.workers.len(),
+            config.vrrp.len()
         );
+        let mut watch = every(watch_interval(config));
+        drop(loaded);
 
+        let mut reloading: Option<Reloading> = None;
+        let mut ways = Ways::default();
+        let mut tables = self.daemon.tables.changes();
+        tables.mark_changed();
         let mut views = self.linux.views();
         let mut asks = every(ASK_INTERVAL);
         let mut links = every(LINK_INTERVAL);
-        let mut watch = every(WATCH_INTERVAL);
+        let mut leaving: Option<Instant> = None;
+        let mut outcome = Ok(());
         let mut samples = every(SAMPLE_INTERVAL);
         let mut probes = every(PROBE_INTERVAL);
         let mut alive = every(
@@ -78,27 +100,71 @@ impl Running {
                 .watchdog_interval()
                 .unwrap_or(Duration::from_hours(1)),
         );
-        loop {
+        // The virtual routers let go while everything still works; who asks twice is in a hurry.
+        while !(leaving.is_some() && redundancy.has_left()) {
             tokio::select! {
-                _ = self.signals.terminate.recv() => break log::info!("TERM: stopping"),
-                _ = self.signals.interrupt.recv() => break log::info!("INT: stopping"),
-                _ = self.signals.hangup.recv() => {
-                    self.reload().await;
+                name = told_to_stop(&mut self.signals.terminate, &mut self.signals.interrupt) => {
+                    log::info!("{name}: stopping");
+                    if leaving.is_some() || redundancy.has_left() {
+                        break;
+                    }
+                    leaving = Some(Instant::now() + LEAVE_TIME);
+                    self.readiness.stopping();
+                    redundancy.leave();
                 }
-                Some(reply) = self.reloads.recv() => {
-                    let report = self.reload().await;
-                    // Who asked may have hung up.
-                    let _ = reply.send(report);
+                () = until(leaving) => {
+                    log::warn!("the virtual routers have not let go in time");
+                    break;
+                }
+                news = redundancy.next() => {
+                    outcome = redundancy.handle(news, &mut self.linux);
+                    if outcome.is_err() {
+                        break;
+                    }
+                }
+                // One after the other: who asks meanwhile waits for a reload of their own.
+                _ = self.signals.hangup.recv(), if reloading.is_none() && leaving.is_none() => {
+                    reloading = Some(self.begin_reload(false, None));
+                }
+                Some(request) = self.reloads.recv(), if reloading.is_none() && leaving.is_none() => {
+                    reloading = Some(self.begin_reload(request.discard, Some(request.reply)));
+                }
+                prepared = Reloading::prepared(&mut reloading) => {
+                    let reply = reloading.take().and_then(|reloading| reloading.reply);
+                    let report = self.finish_reload(prepared, &mut redundancy).await;
+                    watch = every(watch_interval(&self.daemon.state().loaded.config));
+                    if let Some(reply) = reply {
+                        // Who asked may have hung up.
+                        let _ = reply.send(report);
+                    }
+                }
+                Ok(()) = tables.changed(), if ways.search.is_none() => ways.begin(&self.daemon),
+                found = found(&mut ways.search) => {
+                    ways.search = None;
+                    if let Some(found) = found {
+                        self.linux.keep_resolved(&found);
+                    }
+                }
+                () = std::future::ready(()), if self.linux.has_pending() => {
+                    self.linux.advance().await;
                 }
                 _ = self.signals.user.recv() => dump(&self.daemon),
-                Ok(()) = views.changed() => self.follow_kernel().await,
+                Ok(()) = views.changed() => {
+                    self.follow_kernel().await;
+                    if redundancy.is_settling() {
+                        self.restore_addresses().await;
+                    }
+                }
                 _ = asks.tick() => {
+                    #[cfg(feature = "test-hooks")]
+                    crate::test_hooks::pause(crate::test_hooks::MAIN_LOOP);
                     while let Some(neighbour) = self.asks.pop() {
                         self.linux.resolve(neighbour).await;
                     }
                 }
                 _ = links.tick() => self.follow_links().await,
                 _ = watch.tick() => {
+                    self.daemon.watch_defences();
                     for (worker, stalled) in self.daemon.watch_workers() {
                         if stalled {
                             log::error!("worker {worker} stalled: its loop does not turn");
@@ -106,9 +172,10 @@ impl Running {
                             log::warn!("worker {worker} goes on");
                         }
                     }
+                    redundancy.watch_workers(self.daemon.longest_stall());
                 }
                 _ = samples.tick() => self.daemon.sample(),
-                _ = probes.tick() => self.linux.maintain().await,
+                _ = probes.tick() => self.linux.maintain(),
                 _ = alive.tick() => self.readiness.alive(),
             }
         }
@@ -119,7 +186,8 @@ impl Running {
         if let Some(admin) = admin {
             let _ = admin.await;
         }
-        Ok(())
+        redundancy.finish().await;
+        outcome
     }
 
     /// Publish, wait until the workers have it, then put the addresses (DESIGN §6).
@@ -130,13 +198,10 @@ impl Running {
             log::warn!("{warning}");
         }
         self.daemon.state().warnings.extend(warnings);
-        self.publish_forwarding().await;
+        self.publish_forwarding();
     }
 
-    fn start_admin(
-        &mut self,
-        stopped: oneshot::Receiver<()>,
-    ) -> Option<tokio::task::JoinHandle<()>> {
+    fn start_admin(&mut self, stopped: oneshot::Receiver<()>) -> Option<JoinHandle<()>> {
         let socket = self.socket.take()?;
         let daemon = Arc::clone(&self.daemon);
         let groups = self.groups;
@@ -155,169 +220,115 @@ impl Running {
     /// what it had.
     async fn follow_kernel(&mut self) {
         if self.linux.rebind().await {
-            let config = self.daemon.state().loaded.config.clone();
-            for problem in self.linux.apply(&config).await {
+            let loaded = Arc::clone(&self.daemon.state().loaded);
+            for problem in self.linux.apply(&loaded.config).await {
                 log::warn!("{problem}");
             }
         }
-        self.publish_forwarding().await;
+        self.update_links().await;
+        self.publish_forwarding();
     }
 
-    async fn publish_forwarding(&mut self) {
-        let forwarding = self.linux.forwarding();
-        let services = self.daemon.tables.services();
-        self.linux.keep_resolved(&forwarding, &services).await;
-        self.daemon.tables.publish_forwarding(forwarding);
+    pub(super) fn publish_forwarding(&self) {
+        let tables = &self.daemon.tables;
+        tables.publish_forwarding(self.linux.forwarding());
     }
 
+    /// Puts addresses back that virtual routers took away which do not have them any more.
+    async fn restore_addresses(&mut self) {
+        let loaded = Arc::clone(&self.daemon.state().loaded);
+        if self.linux.lacks_addresses(&loaded.config) {
+            for problem in self.linux.apply(&loaded.config).await {
+                log::debug!("{problem}");
+            }
+        }
+    }
+
+    /// Takes over the link state of the ports; forwarding is published if one changed.
     async fn follow_links(&mut self) {
+        if self.update_links().await {
+            self.publish_forwarding();
+        }
+    }
+
+    async fn update_links(&mut self) -> bool {
+        let view = self.linux.view();
         let links: Vec<_> = {
             let ports = self.daemon.ports();
             ports
                 .iter()
-                .map(|port| {
-                    // A device that cannot say is taken to be up.
-                    let mut devices = port.devices.iter();
-                    (
-                        port.name.clone(),
-                        devices.any(|d| d.link().map_or(true, |link| link.up)),
-                    )
-                })
+                .map(|port| (port.name.clone(), port.has_link(&view)))
                 .collect()
         };
         let mut changed = false;
+        let mut came_up = false;
         for (index, (name, up)) in links.iter().enumerate() {
             if self.linux.set_link(index, *up).await {
                 log::warn!("port {name}: link {}", if *up { "up" } else { "down" });
                 changed = true;
+                came_up |= *up;
             }
         }
         self.daemon.state().links = links.into_iter().map(|(_, up)| up).collect();
-        if changed {
-            self.publish_forwarding().await;
+        if came_up {
+            // Linux forgot the neighbours when the carrier went.
+            self.linux.maintain();
         }
+        changed
     }
+}
 
-    /// Loads the configuration again: all of it or none of it.
-    async fn reload(&mut self) -> api::ReloadReport {
-        self.readiness.reloading();
-        let report = self.try_reload().await;
-        self.readiness.ready();
-        let mut state = self.daemon.state();
-        state.last_reload = Some(api::LastReload {
-            at: super::backend::unix_seconds(SystemTime::now()),
-            ok: report.ok,
-            message: report.message.clone(),
-        });
-        drop(state);
-        if report.ok {
-            log::info!("reload: {}", report.message);
-        } else {
-            log::error!("reload refused: {}", report.message);
-            for error in &report.errors {
-                log::error!("{error}");
-            }
+/// The search for the neighbours that lead to real servers and gateways: over a hundred thousand
+/// servers and routes it takes a while, and only other servers or routes change its outcome.
+#[derive(Default)]
+struct Ways {
+    search: Option<JoinHandle<HashSet<Neighbour>>>,
+    /// What the last search looked at.
+    seen: Option<(u64, Arc<Forwarding>)>,
+}
+
+impl Ways {
+    /// Searches, if it can lead to something new.
+    fn begin(&mut self, daemon: &Daemon) {
+        let ((epoch, _), _) = daemon.tables.epochs();
+        let forwarding = daemon.tables.forwarding();
+        let known = self
+            .seen
+            .as_ref()
+            .is_some_and(|(seen, searched)| *seen == epoch && searched.shares_routes(&forwarding));
+        if known {
+            return;
         }
-        for warning in &report.warnings {
-            log::warn!("{warning}");
-        }
-        report
+        let services = daemon.tables.services();
+        self.seen = Some((epoch, Arc::clone(&forwarding)));
+        self.search = Some(tokio::task::spawn_blocking(move || {
+            linux::ways_to_servers(&forwarding, &services)
+        }));
     }
+}
 
-    async fn try_reload(&mut self) -> api::ReloadReport {
-        let options = self.daemon.options.clone();
-        let config_epoch = self.daemon.state().config_epoch;
-        let refused =
-            |message: &str, errors: Vec<String>, warnings: Vec<String>| api::ReloadReport {
-                ok: false,
-                message: message.to_owned(),
-                config_epoch,
-                errors,
-                warnings,
-                changes: Vec::new(),
-            };
-        let loaded = match tokio::task::spawn_blocking(move || config::load(&options)).await {
-            Ok(Ok(loaded)) => loaded,
-            Ok(Err(diagnostics)) => {
-                let errors = diagnostics.errors.iter().map(ToString::to_string).collect();
-                let warnings = diagnostics
-                    .warnings
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect();
-                return refused(
-                    "the configuration has errors; the running one stays",
-                    errors,
-                    warnings,
-                );
-            }
-            Err(error) => {
-                let message = format!("reading the configuration failed: {error}");
-                return refused(&message, Vec::new(), Vec::new());
-            }
-        };
-        let comparison = reload::compare(&self.daemon.state().loaded, &loaded);
-        let changes = match comparison {
-            Ok(changes) => changes,
-            Err(needs_restart) => {
-                let errors = needs_restart.iter().map(ToString::to_string).collect();
-                return refused(
-                    "it changes what needs a restart; the running configuration stays",
-                    errors,
-                    Vec::new(),
-                );
-            }
-        };
-        let problems = self.apply(&loaded).await;
-        let mut message = match changes.list.len() {
-            0 => "nothing changed".to_owned(),
-            1 => "1 change applied".to_owned(),
-            count => format!("{count} changes applied"),
-        };
-        if !problems.is_empty() {
-            message.push_str(", but Linux refused something (see the warnings)");
-        }
-        let problems = [problems, linux::hints(&loaded.config)].concat();
-        let mut warnings = problems.clone();
-        warnings.extend(loaded.warnings.iter().map(ToString::to_string));
-        let mut state = self.daemon.state();
-        state.loaded = loaded;
-        state.warnings = problems;
-        state.config_epoch += 1;
-        api::ReloadReport {
-            ok: true,
-            message,
-            config_epoch: state.config_epoch,
-            errors: Vec::new(),
-            warnings,
-            changes: changes.list.iter().map(ToString::to_string).collect(),
-        }
+/// The outcome of the search under way; waits for ever if there is none.
+async fn found(search: &mut Option<JoinHandle<HashSet<Neighbour>>>) -> Option<HashSet<Neighbour>> {
+    match search {
+        // A panic in it has been reported; the neighbours stay as they are.
+        Some(search) => search.await.ok(),
+        None => std::future::pending().await,
     }
+}
 
-    /// Puts a checked configuration into force: the tables first, then the addresses.
-    async fn apply(&mut self, loaded: &Loaded) -> Vec<String> {
-        log_output::set(&loaded.config.global.log);
-        self.daemon
-            .idle
-            .set(translate::idle(loaded.config.global.idle));
-        let mut problems = Vec::new();
-        let tables = self.daemon.tables.clone();
-        let desired = translate::desired(&loaded.config);
-        let published = tokio::task::spawn_blocking(move || {
-            let epoch = tables.publish_services(desired)?;
-            Some((epoch, tables.wait_services(epoch, TAKE_TIME)))
-        })
-        .await;
-        match published {
-            Ok(Some((_, true))) => {}
-            Ok(Some((epoch, false))) => problems.push(format!(
-                "not every worker has taken the new tables (epoch {epoch}) yet; see 'sluice status'"
-            )),
-            Ok(None) | Err(_) => problems.push("the publisher does not answer".to_owned()),
-        }
-        problems.extend(self.linux.apply(&loaded.config).await);
-        self.publish_forwarding().await;
-        problems
+/// The name of the next signal to stop.
+async fn told_to_stop(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
+    tokio::select! {
+        _ = terminate.recv() => "TERM",
+        _ = interrupt.recv() => "INT",
+    }
+}
+
+/// Waits until then, or for ever.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,15 +1,19 @@
 //! Bringing the daemon up, and taking it down in the opposite order.
 
 use super::arguments::Arguments;
-use super::beneath::Beneath;
+use super::beneath::{self, Beneath};
 use super::devices::{self, OpenPort};
+use super::ipvs::Objects;
 use super::linux::Linux;
 use super::rates::RateWindow;
+use super::redundancy::{self, DriverSlot};
 use super::resources::{
-    self, Cpus, EalPlan, Hugepages, Memory, allowed_cpus, free_hugepages, hugetlbfs_mounted,
+    self, Capacity, Cpus, EalPlan, Hugepages, Memory, allowed_cpus, free_hugepages,
+    hugetlbfs_mounted,
 };
 use super::rings::{self, Injector, Punts, WorkerEnds};
 use super::run::Signals;
+use super::template_memory::TemplateMemory;
 use super::{Daemon, SlowPathStats, State, WorkerHandle, translate};
 use crate::admin::access::AccessGroups;
 use crate::admin::socket::AdminSocket;
@@ -25,20 +29,23 @@ use crate::readiness::Readiness;
 use crate::tables::{Publisher, Start};
 use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
+use dataplane::connection::TableMemory;
 use dataplane::counters::WorkerCounters;
 use dataplane::dpdk::{
     Eal, Mempool, Running as Lcore, launch, remove_own_runtime, remove_stale_runtime,
 };
 use dataplane::pipeline::{Parts, Pipeline};
+use dataplane::template::Templates;
 use dataplane::verdict::{Neighbour, WorkerId};
 use dataplane::worker::{IdleSwitch, Worker};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::runtime::Runtime;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 /// Anything that ends the daemon; one sentence for the operator.
 pub(super) type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -57,19 +64,58 @@ pub(super) struct Running {
     pub(super) runtime: Runtime,
     pub(super) readiness: Readiness,
     pub(super) asks: Arc<ArrayQueue<Neighbour>>,
-    pub(super) reloads: mpsc::Receiver<oneshot::Sender<crate::admin::api::ReloadReport>>,
+    pub(super) reloads: mpsc::Receiver<super::ReloadRequest>,
     pub(super) socket: Option<AdminSocket>,
     pub(super) groups: AccessGroups,
-    eal: &'static Eal,
+    /// `None` = there is no port.
+    pub(super) eal: Option<&'static Eal>,
     /// EAL's file prefix.
-    prefix: String,
-    workers: Vec<Lcore>,
-    stop_workers: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
-    stop_slow_path: Arc<AtomicBool>,
+    pub(super) prefix: String,
+    pub(super) workers: Vec<Lcore>,
+    pub(super) stop_workers: Arc<AtomicBool>,
+    pub(super) threads: Vec<JoinHandle<()>>,
+    pub(super) stop_slow_path: Arc<AtomicBool>,
     pub(super) signals: Signals,
-    beneath: Beneath,
-    _locks: InstanceLocks,
+    /// `None` = there is no port.
+    pub(super) beneath: Option<Beneath>,
+    pub(super) _locks: InstanceLocks,
+}
+
+/// What every daemon begins with: that it is the only one, who may ask it, a command process and a runtime.
+pub(super) struct Base {
+    pub(super) prefix: String,
+    pub(super) locks: InstanceLocks,
+    pub(super) groups: AccessGroups,
+    pub(super) socket: AdminSocket,
+    pub(super) commands: Arc<CommandProcess>,
+    pub(super) runtime: Runtime,
+}
+
+impl Base {
+    /// Its threads have the CPUs of the calling one.
+    pub(super) fn take(config: &Config) -> Result<Self, Error> {
+        let global = &config.global;
+        let prefix = resources::eal_prefix(&global.admin_socket, &global.eal_args);
+        let locks = InstanceLocks::acquire(&global.admin_socket, &prefix)?;
+        let groups = AccessGroups::resolve(&global.admin_group, &global.monitor_group);
+        let socket = AdminSocket::bind(&global.admin_socket, groups)?;
+        redundancy::remove_leftovers(config);
+        let commands = CommandProcess::start()
+            .map_err(|error| format!("cannot start the command process: {error}"))?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("control")
+            .enable_all()
+            .build()?;
+        Ok(Self {
+            prefix,
+            locks,
+            groups,
+            socket,
+            commands: Arc::new(commands),
+            runtime,
+        })
+    }
 }
 
 /// `--check --hardware`: CPUs, hugepages and the interfaces beneath virtual devices, without
@@ -117,42 +163,45 @@ pub(super) fn start(
         let missing = missing.join(", ");
         return Err(format!("sluiced lacks the capabilities {missing}: start it as root").into());
     }
-    let (cpus, memory) = plan(config)?;
+    let (cpus, memory, capacity) = plan(config)?;
     let global = &config.global;
-    let prefix = resources::eal_prefix(&global.admin_socket, &global.eal_args);
-    let locks = InstanceLocks::acquire(&global.admin_socket, &prefix)?;
-    let groups = AccessGroups::resolve(&global.admin_group, &global.monitor_group);
-    let socket = AdminSocket::bind(&global.admin_socket, groups)?;
-
     // Every thread of the control plane inherits this.
     core_affinity::set_for_current(core_affinity::CoreId { id: cpus.control });
-    let commands = CommandProcess::start()
-        .map_err(|error| format!("cannot start the command process: {error}"))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("control")
-        .enable_all()
-        .build()?;
+    let Base {
+        prefix,
+        locks,
+        groups,
+        socket,
+        commands,
+        runtime,
+    } = Base::take(config)?;
     let signals = runtime.block_on(async { Signals::catch() })?;
+    runtime.block_on(beneath::undo_left_behind(&prefix));
     let mut linux = runtime
         .block_on(Linux::connect())
         .map_err(|error| format!("cannot read the kernel's tables by netlink: {error}"))?;
     let underlying = inspect_underlying(config, &linux, arguments.take_over)?;
 
     let eal = start_eal(config, &cpus, memory, &prefix)?;
-    let mempool = Mempool::create("packets", memory.mbufs, LCORE_CACHE, memory.data_room, None)?;
+    let devices = config.ports.iter().flat_map(|port| &port.devices);
+    let create = if devices.map(String::as_str).any(resources::is_pci) {
+        Mempool::create
+    } else {
+        Mempool::create_packed
+    };
+    let mempool = create("packets", memory.mbufs, LCORE_CACHE, memory.data_room, None)?;
     if let Err(error) = sysctl::make_room_for_neighbours(real_servers(config)) {
         log::warn!("the kernel's neighbour tables stay small: {error}");
     }
-    let (ports, queues) = devices::open(&config.ports, cpus.workers.len(), mempool)?;
+    let (ports, queues) = devices::open(config, cpus.workers.len(), mempool)?;
     let taps = open_taps(&config.ports, &ports)?;
     runtime.block_on(linux.take(bind(&ports, &taps), &taps));
     // From here on a failure must give the interfaces beneath the ports back.
-    let mut beneath = Beneath::new(&linux, &runtime);
+    let mut netdevs = Beneath::new(&linux, &runtime, &prefix);
     if arguments.take_over {
-        runtime.block_on(beneath.take_over(&linux, &underlying, &taps))?;
+        runtime.block_on(netdevs.take_over(&linux, &underlying, &taps))?;
     }
-    beneath.silence(&underlying)?;
+    netdevs.silence(&underlying)?;
     // Without the VIPs: they come when the workers know the services.
     let without_vips = Config {
         virtual_servers: Vec::new(),
@@ -160,21 +209,25 @@ pub(super) fn start(
     };
     let warnings = runtime.block_on(linux.apply(&without_vips));
 
+    let objects = Objects::new(translate::desired(config), translate::orphans(config));
     let Start {
         publisher,
         handle,
         readers,
-    } = Publisher::start(
-        cpus.workers.len(),
-        translate::desired(config),
-        linux.forwarding(),
-    );
+    } = Publisher::start(cpus.workers.len(), objects.desired(), linux.forwarding()());
     let (ends, punts, injector) = rings::create(&queues, ports.len(), mempool)?;
     let asks = Arc::new(ArrayQueue::new(ASKS));
     let stop_workers = Arc::new(AtomicBool::new(false));
     let stop_slow_path = Arc::new(AtomicBool::new(false));
     let idle = Arc::new(IdleSwitch::new(translate::idle(global.idle)));
-    let per_worker = (global.connections / cpus.workers.len() as u64).max(1024);
+    // A client with a template has, or has had, a connection.
+    let templates = Arc::new(Templates::new(global.connections as usize));
+    let template_memory = TemplateMemory {
+        templates: Arc::clone(&templates),
+        workers: cpus.workers.len(),
+        connections: (capacity.v4 + capacity.v6) as usize,
+    };
+    template_memory.prepare(&objects.desired());
     let mut handles = Vec::new();
     let mut lcores = Vec::new();
     let parts = readers.into_iter().zip(queues).zip(ends).enumerate();
@@ -186,16 +239,23 @@ pub(super) fn start(
         } = ends;
         let counters = Arc::new(CachePadded::new(WorkerCounters::default()));
         let jobs = Arc::new(ArrayQueue::new(JOBS));
-        let pipeline = Pipeline::new(Parts {
+        let parts = Parts {
             worker: WorkerId(index as u8),
             workers: cpus.workers.len() as u8,
             services,
             forwarding,
             counters: Arc::clone(&counters),
             asks: Arc::clone(&asks),
-            connections_v4: per_worker as usize,
-            connections_v6: (per_worker / resources::V6_SHARE) as usize,
-        });
+            templates: Arc::clone(&templates),
+            connections_v4: capacity.v4 as usize,
+            connections_v6: capacity.v6 as usize,
+            table_memory: if memory.hugepages {
+                TableMemory::Reserved
+            } else {
+                TableMemory::Transparent
+            },
+        };
+        let pipeline = on_cpu(cpus.workers[index], || Pipeline::new(parts));
         let worker = Worker {
             pipeline,
             receive: queues.receive,
@@ -242,25 +302,22 @@ pub(super) fn start(
         started: now,
         started_at: SystemTime::now(),
         tables: handle,
-        connections: per_worker * cpus.workers.len() as u64,
+        objects: Mutex::new(objects),
+        template_memory,
+        capacity,
         idle,
         hugepage_bytes,
-        mempool,
+        mempool: Some(mempool),
         slow_path: SlowPathStats(slow_path_counters, linux.mirror_counters()),
         rates: Mutex::new(RateWindow::default()),
-        state: Mutex::new(State {
-            config_epoch: 1,
-            last_reload: None,
-            warnings,
-            links: vec![true; ports.len()],
-            heartbeats: vec![(0, now); handles.len()],
-            late_since: None,
-            loaded,
-        }),
+        state: Mutex::new(State::new(loaded, warnings, ports.len(), handles.len())),
         ports: Mutex::new(ports),
         workers: handles,
         reloads: reload_sender,
         commands,
+        driver: DriverSlot::default(),
+        maintenance: AtomicBool::new(false),
+        mail: Arc::default(),
     });
     Ok(Running {
         daemon,
@@ -271,14 +328,14 @@ pub(super) fn start(
         reloads,
         socket: Some(socket),
         groups,
-        eal,
+        eal: Some(eal),
         prefix,
         workers,
         stop_workers,
         threads,
         stop_slow_path,
         signals,
-        beneath,
+        beneath: Some(netdevs),
         _locks: locks,
     })
 }
@@ -302,9 +359,12 @@ impl Running {
         devices::close(ports);
         drop(self.beneath);
         let mempool = self.daemon.mempool;
-        let (available, capacity) = (mempool.available(), mempool.capacity());
+        let counts = mempool.map(|mempool| (mempool.available(), mempool.capacity()));
         self.runtime.shutdown_timeout(Duration::from_secs(1));
         drop(self.socket.take());
+        let (Some((available, capacity)), Some(eal)) = (counts, self.eal) else {
+            return Ok(());
+        };
         let missing = capacity - available;
         if missing != kept {
             return Err(format!(
@@ -321,7 +381,7 @@ impl Running {
                  rings of net_af_xdp, which never returns them"
             );
         }
-        if let Err(error) = self.eal.cleanup() {
+        if let Err(error) = eal.cleanup() {
             log::debug!("EAL: {error}");
             if let Err(error) = remove_own_runtime(&self.prefix) {
                 log::warn!("DPDK's run-time files stay: {error}");
@@ -340,8 +400,8 @@ fn real_servers(config: &Config) -> usize {
         .sum()
 }
 
-/// CPUs and memory for this configuration on this machine.
-fn plan(config: &Config) -> Result<(Cpus, Memory), Error> {
+/// CPUs, packet memory and table sizes for this configuration on this machine.
+fn plan(config: &Config) -> Result<(Cpus, Memory, Capacity), Error> {
     let global = &config.global;
     let wanted: Option<Vec<usize>> = global
         .worker_cores
@@ -364,17 +424,41 @@ fn plan(config: &Config) -> Result<(Cpus, Memory), Error> {
         Some(false) => Hugepages::No,
         None => Hugepages::Auto,
     };
-    resources::check_connections(global.connections, resources::available_memory())?;
+    let workers = cpus.workers.len();
+    let serves = |family| {
+        let services = &config.virtual_servers;
+        services.iter().any(|service| {
+            let mut addresses = service.addresses.iter();
+            (service.fwmark.is_some() && service.family == family)
+                || addresses.any(|address| address.is_ipv4() == (family == config::Family::Ipv4))
+        })
+    };
+    let capacity = Capacity::share(
+        global.connections,
+        workers,
+        serves(config::Family::Ipv4),
+        serves(config::Family::Ipv6),
+    );
+    let mut services = config.virtual_servers.iter();
+    let persistence = services.any(|service| service.persistence.is_some());
+    resources::check_connections(
+        global.connections,
+        workers,
+        capacity,
+        resources::besides_tables(global.connections, workers, persistence),
+        resources::available_memory(),
+    )?;
     let queues: u32 = config
         .ports
         .iter()
         .map(|port| {
-            let each = port.rx_queues.unwrap_or(cpus.workers.len() as u16);
-            port.devices.len() as u32 * u32::from(each)
+            let wanted = port.rx_queues.unwrap_or(cpus.workers.len() as u16);
+            let each = |device: &String| u32::from(resources::queues(device, wanted));
+            port.devices.iter().map(each).sum::<u32>()
         })
         .sum();
     let memory = Memory::plan(mtu, queues, global.memory, hugepages, free_hugepages())?;
-    Ok((cpus, memory))
+    Ok((cpus, memory, capacity))
 }
 
 fn start_eal(
@@ -487,6 +571,21 @@ fn start_slow_path(
     })
 }
 
+/// Does `work` on `cpu`: memory it touches for the first time is then of that CPU's NUMA node.
+fn on_cpu<T>(cpu: usize, work: impl FnOnce() -> T) -> T {
+    let mut only = CpuSet::new();
+    only.set(cpu);
+    let before = sched_getaffinity(None);
+    let moved = before.is_ok() && sched_setaffinity(None, &only).is_ok();
+    let done = work();
+    if let (Ok(before), true) = (before, moved)
+        && let Err(error) = sched_setaffinity(None, &before)
+    {
+        log::warn!("the control core cannot leave CPU {cpu}: {error}");
+    }
+    done
+}
+
 /// Keeps tables and buffers in memory: a page fault on a worker would cost more than a thousand
 /// packets. The tables were touched when they were built. (They need no `MADV_DONTFORK`: this
 /// process never forks, the command process was started before they existed.)
@@ -497,7 +596,7 @@ fn lock_memory() {
 }
 
 /// Runs `work` on a thread of its own; a panic in it is reported and the work goes on.
-fn supervise<T: Send + 'static>(
+pub(super) fn supervise<T: Send + 'static>(
     name: &'static str,
     mut state: T,
     work: impl Fn(&mut T) + Send + 'static,

@@ -1,13 +1,67 @@
 //! `sluice status`: is the box well, and if not, which part of it.
 
 use super::backend::unix_seconds;
-use super::{Daemon, State};
+use super::reloading::shortened;
+use super::{Daemon, State, defence};
 use crate::admin::api;
+use crate::config::Config;
 use dataplane::counters::Event;
+use dataplane::dpdk::RssWay;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// A worker whose loop has not turned for this long is stalled.
-pub(super) const STALL: Duration = Duration::from_millis(500);
+/// A worker is accused only after so many looks in a row at which its loop has not turned: who looks
+/// may have been held up as well, and a worker must not be accused of that.
+const LOOKS: u32 = 5;
+/// One look is at most so many intervals of looking long, however late it comes.
+const LONGEST_LOOK: u32 = LOOKS - 1;
+
+/// What is known of a worker's loop.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Heartbeat {
+    beat: u64,
+    looked: Option<Instant>,
+    /// Looks since it moved, and how long they took.
+    looks: u32,
+    still: Duration,
+    /// As last told.
+    is_stalled: bool,
+}
+
+impl Heartbeat {
+    /// Looks again, `interval` after the last time if nothing was late; says whether the worker
+    /// has been still for `stall` (`true`) or recovered since the last look.
+    fn look(
+        &mut self,
+        beat: u64,
+        now: Instant,
+        interval: Duration,
+        stall: Duration,
+    ) -> Option<bool> {
+        let since = self.looked.replace(now);
+        if beat == self.beat {
+            let passed = since.map_or(interval, |since| now.saturating_duration_since(since));
+            self.still += passed.min(interval * LONGEST_LOOK);
+            self.looks = self.looks.saturating_add(1);
+        } else {
+            self.beat = beat;
+            self.looks = 0;
+            self.still = Duration::ZERO;
+        }
+        let is_stalled = self.stalled_for() >= stall;
+        let was_stalled = std::mem::replace(&mut self.is_stalled, is_stalled);
+        (is_stalled != was_stalled).then_some(is_stalled)
+    }
+
+    /// How long it has been still, if that is sure.
+    fn stalled_for(&self) -> Duration {
+        if self.looks >= LOOKS {
+            self.still
+        } else {
+            Duration::ZERO
+        }
+    }
+}
 
 impl Daemon {
     /// Everything `sluice status` shows.
@@ -35,8 +89,16 @@ impl Daemon {
                     heartbeat: counters.heartbeat.value(),
                     services_epoch: seen.0,
                     forwarding_epoch: seen.1,
-                    connections: counters.connections.value(),
-                    capacity: self.connections / self.workers.len().max(1) as u64,
+                    table: api::Table {
+                        ipv4: api::Occupancy {
+                            connections: counters.connections_v4.value(),
+                            capacity: self.capacity.v4,
+                        },
+                        ipv6: api::Occupancy {
+                            connections: counters.connections_v6.value(),
+                            capacity: self.capacity.v6,
+                        },
+                    },
                     waiting: counters.waiting.value(),
                     busy_percent: rates.busy_percent(id),
                     redirected_in: counters.event(Event::RedirectedIn).value(),
@@ -56,26 +118,29 @@ impl Daemon {
             idle: config.global.idle.to_string(),
             hugepage_bytes: self.hugepage_bytes,
             steering: api::Steering {
-                way: if self.workers.len() > 1 {
-                    api::SteeringWay::Software
-                } else {
-                    api::SteeringWay::SingleWorker
-                },
+                way: steering_of_all(ports.iter().map(|port| port.steering)),
                 redirected: workers.iter().map(|w| w.redirected_out).sum(),
             },
             table: api::Table {
-                connections: workers.iter().map(|w| w.connections).sum(),
-                capacity: self.connections,
+                ipv4: together(workers.iter().map(|w| w.table.ipv4)),
+                ipv6: together(workers.iter().map(|w| w.table.ipv6)),
             },
             tombstones: published.tombstones as u64,
             late_worker: late_worker(&state, &published.seen, newest),
+            defences: defence::in_effect(&self.defences()),
+            maintenance: self.maintenance.load(Ordering::Relaxed),
+            virtual_routers: Self::standings(&state.standings),
             workers,
             ports,
-            mempools: vec![api::Mempool {
-                name: "packets".to_owned(),
-                capacity: self.mempool.capacity() as u64,
-                available: self.mempool.available() as u64,
-            }],
+            mempools: self
+                .mempool
+                .map(|mempool| api::Mempool {
+                    name: "packets".to_owned(),
+                    capacity: mempool.capacity() as u64,
+                    available: mempool.available() as u64,
+                })
+                .into_iter()
+                .collect(),
             warnings: self.warnings(&state),
         }
     }
@@ -100,6 +165,7 @@ impl Daemon {
                     link_up: links.get(index).copied().unwrap_or(false),
                     kernel_interface: kernel_interfaces.get(index).cloned().flatten(),
                     rx_queues: u32::from(port.rx_queues),
+                    steering: steering_of_port(self.workers.len(), port.rss),
                     ..api::Port::default()
                 };
                 for stats in port.devices.iter().filter_map(|device| device.stats().ok()) {
@@ -117,12 +183,23 @@ impl Daemon {
     }
 
     fn warnings(&self, state: &State) -> Vec<String> {
-        let mut warnings = state.warnings.clone();
-        warnings.extend(state.loaded.warnings.iter().map(ToString::to_string));
+        let of_file = state.loaded.warnings.iter().map(ToString::to_string);
+        let mut warnings = shortened(state.warnings.iter().cloned());
+        warnings.extend(shortened(of_file));
         if !self.commands.is_alive() {
             warnings.push("the command process has died; restart sluiced".to_owned());
         }
         warnings
+    }
+
+    /// How long the worker has stalled that has longest; zero if all go on.
+    pub(super) fn longest_stall(&self) -> Duration {
+        let state = self.state();
+        let heartbeats = state.heartbeats.iter();
+        heartbeats
+            .map(Heartbeat::stalled_for)
+            .max()
+            .unwrap_or_default()
     }
 
     /// Notes which workers move. Call a few times a second. Returns the workers that stalled or
@@ -136,34 +213,72 @@ impl Daemon {
             (false, _) => None,
             (true, since) => since.or(Some(now)),
         };
+        let (interval, stall) = {
+            let config = &state.loaded.config;
+            (watch_interval(config), shortest_stall(config))
+        };
         let mut changed = Vec::new();
         for (id, worker) in self.workers.iter().enumerate() {
             let beat = worker.counters.heartbeat.value();
-            let Some(last) = state.heartbeats.get_mut(id) else {
-                continue;
-            };
-            let was_stalled = now - last.1 >= STALL;
-            if beat != last.0 {
-                if was_stalled {
-                    changed.push((id, false));
-                }
-                *last = (beat, now);
-            } else if was_stalled && now - last.1 < STALL + WATCH_INTERVAL {
-                changed.push((id, true));
+            let heartbeat = state.heartbeats.get_mut(id);
+            if let Some(stalled) =
+                heartbeat.and_then(|heartbeat| heartbeat.look(beat, now, interval, stall))
+            {
+                changed.push((id, stalled));
             }
         }
         changed
     }
 }
 
-/// How often [`Daemon::watch_workers`] is called.
-pub(super) const WATCH_INTERVAL: Duration = Duration::from_millis(100);
+/// A worker that stalls that long is told, if no router minds.
+const STALL: Duration = Duration::from_millis(500);
+
+/// The shortest stall that is told: what the most sensitive router minds.
+fn shortest_stall(config: &Config) -> Duration {
+    let routers = config.vrrp.iter().filter(|router| router.track_workers);
+    let shortest = routers.map(|router| router.worker_stall).min();
+    shortest.unwrap_or(STALL)
+}
+
+/// How often [`Daemon::watch_workers`] is called for this configuration: that stall is [`LOOKS`]
+/// looks long, and a long one is measured finely too.
+pub(super) fn watch_interval(config: &Config) -> Duration {
+    let interval = shortest_stall(config) / LOOKS;
+    interval.clamp(Duration::from_millis(2), STALL / LOOKS)
+}
+
+fn steering_of_port(workers: usize, rss: RssWay) -> api::SteeringWay {
+    match rss {
+        _ if workers == 1 => api::SteeringWay::SingleWorker,
+        RssWay::Owner => api::SteeringWay::RssAgrees,
+        RssWay::Spread => api::SteeringWay::Rss,
+        RssWay::Off => api::SteeringWay::Software,
+    }
+}
+
+/// What holds for the box: as well as its worst port, but hardware that helps anywhere is said.
+fn steering_of_all(ports: impl Iterator<Item = api::SteeringWay>) -> api::SteeringWay {
+    ports
+        .reduce(|one, other| match (one, other) {
+            _ if one == other => one,
+            _ => api::SteeringWay::Rss,
+        })
+        .unwrap_or_default()
+}
+
+fn together(tables: impl Iterator<Item = api::Occupancy>) -> api::Occupancy {
+    tables.fold(api::Occupancy::default(), |sum, table| api::Occupancy {
+        connections: sum.connections + table.connections,
+        capacity: sum.capacity + table.capacity,
+    })
+}
 
 fn worker_state(state: &State, id: usize, current: bool) -> api::WorkerState {
     let stalled = state
         .heartbeats
         .get(id)
-        .is_some_and(|(_, moved)| moved.elapsed() >= STALL);
+        .is_some_and(|heartbeat| heartbeat.is_stalled);
     if stalled {
         api::WorkerState::Stalled
     } else if current {
@@ -180,4 +295,79 @@ fn late_worker(state: &State, seen: &[(u64, u64)], newest: (u64, u64)) -> Option
         id: id as u32,
         late_ms: since.elapsed().as_millis() as u64,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::api::SteeringWay::{Rss, RssAgrees, SingleWorker, Software};
+
+    #[test]
+    fn both_directions_agree_only_if_they_do_on_every_port() {
+        let of_all = |ports: &[_]| steering_of_all(ports.iter().copied());
+        assert_eq!(of_all(&[RssAgrees, RssAgrees]), RssAgrees);
+        assert_eq!(of_all(&[RssAgrees, Rss]), Rss);
+        assert_eq!(of_all(&[Rss, Software]), Rss);
+        assert_eq!(of_all(&[RssAgrees, Software]), Rss);
+        assert_eq!(of_all(&[Software, Software]), Software);
+        assert_eq!(of_all(&[SingleWorker, SingleWorker]), SingleWorker);
+    }
+
+    #[test]
+    fn one_worker_needs_no_steering() {
+        assert_eq!(steering_of_port(1, RssWay::Owner), SingleWorker);
+        assert_eq!(steering_of_port(2, RssWay::Owner), RssAgrees);
+        assert_eq!(steering_of_port(2, RssWay::Spread), Rss);
+        assert_eq!(steering_of_port(2, RssWay::Off), Software);
+    }
+
+    #[test]
+    fn the_shortest_stall_that_matters_decides_how_often_workers_are_looked_at() {
+        let interval = |text: &str| {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("t.ini");
+            let port = "[port lan]\ndevice = net_tap0\n";
+            std::fs::write(&path, format!("{port}{text}")).unwrap();
+            let options = crate::config::LoadOptions::new(&path);
+            let loaded = crate::config::load(&options).unwrap();
+            watch_interval(&loaded.config).as_millis()
+        };
+        let router = |id: u8, more: &str| {
+            format!(
+                "[vrrp r{id}]\ninterface = lan\nvirtual_router_id = {id}\naddresses = 10.0.0.{id}\n{more}\n"
+            )
+        };
+        assert_eq!(interval(""), 100);
+        assert_eq!(interval(&router(1, "")), 100);
+        let two = router(1, "worker_stall = 50ms") + &router(2, "worker_stall = 2s");
+        assert_eq!(interval(&two), 10);
+        assert_eq!(interval(&router(1, "worker_stall = 10ms")), 2);
+        assert_eq!(interval(&router(1, "worker_stall = 60s")), 100);
+        assert_eq!(
+            interval(&router(1, "worker_stall = 50ms\ntrack_workers = no")),
+            100
+        );
+    }
+
+    #[test]
+    fn a_worker_stalls_after_its_time_and_each_change_is_told_once() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let (interval, stall) = (Duration::from_millis(100), Duration::from_millis(700));
+        let mut heartbeat = Heartbeat::default();
+        let mut look = |beat, ms| {
+            let told = heartbeat.look(beat, at(ms), interval, stall);
+            (told, heartbeat.stalled_for().as_millis())
+        };
+        assert_eq!(look(1, 0), (None, 0));
+        let told: Vec<_> = (1..=8).map(|turn| look(1, turn * 100)).collect();
+        assert_eq!(told[3], (None, 0), "four looks are not enough");
+        assert_eq!(told[4], (None, 500));
+        assert_eq!(told[6], (Some(true), 700));
+        assert_eq!(told[7], (None, 800));
+        assert_eq!(look(2, 900), (Some(false), 0));
+        // One look after a long pause of the looker accuses nobody.
+        assert_eq!(look(2, 9_000), (None, 0));
+        assert_eq!(look(3, 9_100), (None, 0));
+    }
 }

@@ -25,14 +25,11 @@ impl Links {
     /// The interface of this name as it is now.
     pub async fn find(&self, name: &str) -> Result<Option<Link>> {
         let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
-        let objects = self.rtnl.dump(request).await?;
-        Ok(objects
-            .iter()
-            .filter_map(|object| match object {
-                RouteNetlinkMessage::NewLink(message) => decode::link(message),
-                _ => None,
-            })
-            .find(|link| link.name == name))
+        let links = self.rtnl.dump(request, |object| match object {
+            RouteNetlinkMessage::NewLink(message) => decode::link(&message),
+            _ => None,
+        });
+        Ok(links.await?.into_iter().find(|link| link.name == name))
     }
 
     /// Gives the interface a MAC address.

@@ -4,7 +4,8 @@
 //! notification touches them, because notifications do not tell everything: Linux removes IPv4
 //! routes of an interface that goes down, and marks next hops dead, without a word, and describes
 //! the removal of one IPv6 next hop as the removal of a route. A burst becomes one view, at most
-//! one per [`INTERVAL`]; reading a big routing table takes at most a fifth of one CPU.
+//! one per [`INTERVAL`]. Reading a big routing table takes at most a fifth of one CPU and is done
+//! beside the rest: a neighbour that packets wait for does not wait for half a million routes.
 //!
 //! Invariant: the socket is subscribed before the tables are read. A socket that overflowed is
 //! thrown away, never read on: what is left in it may be older than the dump.
@@ -28,8 +29,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 /// Shortest time between two published views.
 pub const INTERVAL: Duration = Duration::from_millis(20);
@@ -140,7 +141,20 @@ struct Follower {
     neighbours: BTreeMap<(u32, IpAddr), KernelNeighbour>,
     stale: Stale,
     published: Instant,
+    /// Routes being read, and since when.
+    reading: Option<(JoinHandle<Result<NewRoutes>>, Instant)>,
     routes_not_before: Instant,
+}
+
+/// Routes just read; `None` if they are those that were known.
+type NewRoutes = Option<Arc<[KernelRoute]>>;
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        if let Some((reading, _)) = &self.reading {
+            reading.abort();
+        }
+    }
 }
 
 /// Tables that have to be read again.
@@ -172,9 +186,13 @@ impl Follower {
                 neighbours: false,
             },
             published: now,
+            reading: None,
             routes_not_before: now,
         };
         follower.refresh().await?;
+        if let Some((reading, since)) = follower.reading.take() {
+            follower.install(ended(reading.await)?, since);
+        }
         follower.neighbours = follower.read_neighbours().await?;
         Ok(follower)
     }
@@ -190,18 +208,14 @@ impl Follower {
 
     /// Waits for a notification, collects its burst and publishes once.
     async fn step(&mut self, publish: &watch::Sender<Arc<KernelView>>) -> Result<()> {
-        if self.stale.routes {
-            // Only the limit on reading routes leaves them stale.
-            tokio::select! {
-                datagram = self.events.recv_from_full() => {
-                    let (bytes, _) = datagram?;
-                    self.take(&bytes);
-                }
-                () = sleep_until(self.routes_not_before) => {}
+        tokio::select! {
+            datagram = self.events.recv_from_full() => {
+                let (bytes, _) = datagram?;
+                self.take(&bytes);
             }
-        } else {
-            let (bytes, _) = self.events.recv_from_full().await?;
-            self.take(&bytes);
+            // Only the limit on reading routes leaves them stale.
+            () = sleep_until(self.routes_not_before), if self.stale.routes && self.reading.is_none() => {}
+            (routes, since) = read(&mut self.reading) => self.install(routes?, since),
         }
         let until = (self.published + INTERVAL).max(Instant::now() + SETTLE);
         while let Ok(datagram) = timeout_at(until, self.events.recv_from_full()).await {
@@ -300,53 +314,47 @@ impl Follower {
             self.neighbours = self.read_neighbours().await?;
         }
         let start = Instant::now();
-        if self.stale.routes && start >= self.routes_not_before {
+        if self.stale.routes && self.reading.is_none() && start >= self.routes_not_before {
             self.stale.routes = false;
-            let routes = self.read_routes().await?;
-            if *self.routes != *routes {
-                self.routes = routes.into();
+            let task = read_routes(self.rtnl.clone(), Arc::clone(&self.routes));
+            let mut reading = tokio::spawn(task);
+            // Few routes take no time, and make one view with what changed beside them.
+            match timeout(INTERVAL, &mut reading).await {
+                Ok(routes) => self.install(ended(routes)?, start),
+                Err(_) => self.reading = Some((reading, start)),
             }
-            let end = Instant::now();
-            self.routes_not_before = end + 4 * (end - start);
         }
         Ok(())
     }
 
+    fn install(&mut self, routes: NewRoutes, since: Instant) {
+        if let Some(routes) = routes {
+            self.routes = routes;
+        }
+        let end = Instant::now();
+        self.routes_not_before = end + 4 * (end - since);
+    }
+
     async fn read_links(&self) -> Result<BTreeMap<u32, Link>> {
         let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
-        let objects = self.rtnl.dump(request).await?;
-        let links = objects.iter().filter_map(|object| match object {
-            RouteNetlinkMessage::NewLink(message) => decode::link(message),
+        let links = self.rtnl.dump(request, |object| match object {
+            RouteNetlinkMessage::NewLink(message) => decode::link(&message),
             _ => None,
         });
-        Ok(links.map(|link| (link.index, link)).collect())
+        Ok(links
+            .await?
+            .into_iter()
+            .map(|link| (link.index, link))
+            .collect())
     }
 
     async fn read_addresses(&self) -> Result<Vec<InterfaceAddress>> {
         let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-        let objects = self.rtnl.dump(request).await?;
-        let addresses = objects.iter().filter_map(|object| match object {
-            RouteNetlinkMessage::NewAddress(message) => decode::address(message),
+        let addresses = self.rtnl.dump(request, |object| match object {
+            RouteNetlinkMessage::NewAddress(message) => decode::address(&message),
             _ => None,
         });
-        Ok(addresses.collect())
-    }
-
-    async fn read_routes(&self) -> Result<Vec<KernelRoute>> {
-        let mut routes = Vec::new();
-        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let mut message = RouteMessage::default();
-            message.header.address_family = family;
-            let objects = self
-                .rtnl
-                .dump(RouteNetlinkMessage::GetRoute(message))
-                .await?;
-            routes.extend(objects.iter().filter_map(|object| match object {
-                RouteNetlinkMessage::NewRoute(message) => decode::route(message),
-                _ => None,
-            }));
-        }
-        Ok(decode::preferred(routes))
+        addresses.await
     }
 
     async fn read_neighbours(&self) -> Result<BTreeMap<(u32, IpAddr), KernelNeighbour>> {
@@ -354,17 +362,49 @@ impl Follower {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut message = NeighbourMessage::default();
             message.header.family = family;
-            let objects = self
-                .rtnl
-                .dump(RouteNetlinkMessage::GetNeighbour(message))
-                .await?;
-            neighbours.extend(objects.iter().filter_map(|object| match object {
-                RouteNetlinkMessage::NewNeighbour(message) => decode::neighbour(message),
+            let request = RouteNetlinkMessage::GetNeighbour(message);
+            let found = self.rtnl.dump(request, |object| match object {
+                RouteNetlinkMessage::NewNeighbour(message) => decode::neighbour(&message),
                 _ => None,
-            }));
+            });
+            neighbours.extend(found.await?);
         }
         Ok(neighbours)
     }
+}
+
+async fn read_routes(rtnl: Rtnl, known: Arc<[KernelRoute]>) -> Result<NewRoutes> {
+    let mut routes = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family;
+        let request = RouteNetlinkMessage::GetRoute(message);
+        let found = rtnl.dump(request, |object| match object {
+            RouteNetlinkMessage::NewRoute(message) => decode::route(&message),
+            _ => None,
+        });
+        routes.append(&mut found.await?);
+    }
+    let routes = decode::preferred(routes);
+    Ok((*known != *routes).then(|| routes.into()))
+}
+
+/// The routes being read, once; waits for ever if none are.
+async fn read(
+    reading: &mut Option<(JoinHandle<Result<NewRoutes>>, Instant)>,
+) -> (Result<NewRoutes>, Instant) {
+    let Some((task, since)) = reading else {
+        return std::future::pending().await;
+    };
+    let routes = ended(task.await);
+    let since = *since;
+    *reading = None;
+    (routes, since)
+}
+
+/// A panic while reading ends the subscription; the next one reads everything again.
+fn ended(outcome: std::result::Result<Result<NewRoutes>, JoinError>) -> Result<NewRoutes> {
+    outcome.unwrap_or_else(|error| Err(Error::other(error)))
 }
 
 /// A socket that hears of every change.

@@ -5,7 +5,7 @@
 //! into the snapshot workers read. [`addresses`], [`routes`], [`link`], [`sysctl`] and
 //! [`neighbours`] ask the kernel for things; [`tap`] and [`slow_path`] carry the packets;
 //! [`underlying`] and [`take_over`] keep the netdev beneath a
-//! virtual device silent.
+//! virtual device silent, [`left_behind`] remembers it over a kill.
 //!
 //! Invariant: everything acts on the network namespace of the process, and everything put into
 //! the kernel carries [`PROTOCOL`], so that a later process recognises and removes what a killed
@@ -14,6 +14,7 @@
 pub mod addresses;
 pub mod forwarding_view;
 pub mod ingress_drop;
+pub mod left_behind;
 pub mod link;
 pub mod mirror;
 pub mod neighbours;

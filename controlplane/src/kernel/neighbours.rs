@@ -3,6 +3,9 @@
 //! Kernels that do not know managed neighbours get a probe (`NTF_USE`) every [`PROBE_INTERVAL`]
 //! for each that is not confirmed. Invariant: a request for a managed neighbour always carries the
 //! managed flag, because the kernel takes its absence as "no longer managed".
+//!
+//! There may be ten thousand servers. What is wanted is noted at once and asked for in steps
+//! ([`Neighbours::advance`]), so that whoever has other things to do in between can do them.
 
 use super::netlink::{PUT, Rtnl, is};
 use super::view::{KernelView, NudState};
@@ -13,7 +16,7 @@ use netlink_packet_route::neighbour::{
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rustix::io::Errno;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{Error, Result};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -30,6 +33,8 @@ pub struct Neighbours {
     rtnl: Rtnl,
     managed: BTreeSet<Key>,
     fixed: BTreeMap<Key, MacAddress>,
+    /// What the kernel has not been told yet.
+    pending: VecDeque<Key>,
     kernel_manages: bool,
 }
 
@@ -40,6 +45,7 @@ impl Neighbours {
             rtnl,
             managed: BTreeSet::new(),
             fixed: BTreeMap::new(),
+            pending: VecDeque::new(),
             kernel_manages: true,
         }
     }
@@ -48,22 +54,38 @@ impl Neighbours {
     /// kernel refused, for instance because an interface is down; [`Neighbours::maintain`] tries
     /// those again.
     pub async fn manage(&mut self, wanted: BTreeSet<Key>) -> Vec<(Key, Error)> {
-        let mut failed = Vec::new();
-        let released: Vec<_> = self.managed.difference(&wanted).copied().collect();
-        let added: Vec<_> = wanted.difference(&self.managed).copied().collect();
+        self.want(wanted);
+        self.advance(usize::MAX).await
+    }
+
+    /// Notes that exactly `wanted` is to be kept resolved from now on; [`Neighbours::advance`]
+    /// tells the kernel.
+    pub fn want(&mut self, wanted: BTreeSet<Key>) {
+        self.pending
+            .extend(self.managed.symmetric_difference(&wanted));
         self.managed = wanted;
-        for key in released {
+    }
+
+    /// True if [`Neighbours::advance`] has something to do.
+    pub fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Tells the kernel up to `most` things it has not been told yet; returns what it refused.
+    pub async fn advance(&mut self, most: usize) -> Vec<(Key, Error)> {
+        let mut failed = Vec::new();
+        for _ in 0..most {
+            let Some(key) = self.pending.pop_front() else {
+                break;
+            };
+            let wanted = self.managed.contains(&key) || self.fixed.contains_key(&key);
             // Asking without the flag takes it away and leaves the entry to age as any other.
-            if self.kernel_manages
-                && !self.fixed.contains_key(&key)
-                && let Err(error) = self.request(key).await
-                && !is_gone(&error)
-            {
-                failed.push((key, error));
+            if !wanted && !self.kernel_manages {
+                continue;
             }
-        }
-        for key in added {
-            if let Err(error) = self.request(key).await {
+            if let Err(error) = self.request(key).await
+                && (wanted || !is_gone(&error))
+            {
                 failed.push((key, error));
             }
         }
@@ -108,13 +130,16 @@ impl Neighbours {
     /// probes what it does not keep resolved by itself. Call it every [`PROBE_INTERVAL`] and when
     /// an interface comes up.
     pub async fn maintain(&mut self, view: &KernelView) -> Vec<(Key, Error)> {
-        let mut failed = Vec::new();
-        for key in self.due(view) {
-            if let Err(error) = self.request(key).await {
-                failed.push((key, error));
-            }
+        self.plan_maintenance(view);
+        self.advance(usize::MAX).await
+    }
+
+    /// Like [`Neighbours::maintain`], but only notes what is to be done.
+    pub fn plan_maintenance(&mut self, view: &KernelView) {
+        // What is under way comes round again.
+        if self.pending.is_empty() {
+            self.pending = self.due(view).into();
         }
-        failed
     }
 
     /// Removes the static entries and lets go of the managed ones.

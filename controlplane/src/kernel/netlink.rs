@@ -49,13 +49,15 @@ impl Rtnl {
         Err(lost())
     }
 
-    /// All objects that `request` asks for.
-    pub(super) async fn dump(
+    /// What `decode` makes of all objects that `request` asks for; each is decoded as it comes,
+    /// because half a million of them take much less room so.
+    pub(super) async fn dump<T>(
         &self,
         request: RouteNetlinkMessage,
-    ) -> Result<Vec<RouteNetlinkMessage>> {
+        decode: impl Fn(RouteNetlinkMessage) -> Option<T>,
+    ) -> Result<Vec<T>> {
         for _ in 0..DUMP_ATTEMPTS {
-            if let Some(objects) = self.dump_once(request.clone()).await? {
+            if let Some(objects) = self.dump_once(request.clone(), &decode).await? {
                 return Ok(objects);
             }
         }
@@ -65,10 +67,11 @@ impl Rtnl {
         ))
     }
 
-    async fn dump_once(
+    async fn dump_once<T>(
         &self,
         request: RouteNetlinkMessage,
-    ) -> Result<Option<Vec<RouteNetlinkMessage>>> {
+        decode: impl Fn(RouteNetlinkMessage) -> Option<T>,
+    ) -> Result<Option<Vec<T>>> {
         let mut request = NetlinkMessage::from(request);
         request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
         let mut handle = self.handle.clone();
@@ -78,7 +81,7 @@ impl Rtnl {
         while let Some(answer) = answers.next().await {
             interrupted |= answer.header.flags & NLM_F_DUMP_INTR != 0;
             match answer.payload {
-                NetlinkPayload::InnerMessage(object) => objects.push(object),
+                NetlinkPayload::InnerMessage(object) => objects.extend(decode(object)),
                 NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
                 NetlinkPayload::Done(_) => return Ok((!interrupted).then_some(objects)),
                 _ => {}

@@ -225,17 +225,13 @@ impl Routes {
     async fn contenders(&self, route: &StaticRoute) -> Result<Vec<KernelRoute>> {
         let mut message = RouteMessage::default();
         message.header.address_family = route.message().header.address_family;
-        let objects = self
-            .rtnl
-            .dump(RouteNetlinkMessage::GetRoute(message))
-            .await?;
-        Ok(objects
-            .iter()
-            .filter_map(|object| match object {
-                RouteNetlinkMessage::NewRoute(message) => decode::route(message),
-                _ => None,
-            })
-            .filter(|present| route.contends_with(present))
-            .collect())
+        let request = RouteNetlinkMessage::GetRoute(message);
+        let contenders = self.rtnl.dump(request, |object| match object {
+            RouteNetlinkMessage::NewRoute(message) => {
+                decode::route(&message).filter(|present| route.contends_with(present))
+            }
+            _ => None,
+        });
+        contenders.await
     }
 }

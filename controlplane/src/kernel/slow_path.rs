@@ -1,8 +1,10 @@
 //! The slow-path thread: punted packets to the TAPs, what Linux sends back to the wire.
 //!
 //! Each round serves the punt classes in order of importance, each with a budget, so that a flood
-//! of the least important delays a VRRP advert by at most one round. Invariant: every frame taken
-//! from either side is delivered or counted; the thread sleeps when there is nothing to do.
+//! of the least important delays a VRRP advert by at most one round. Linux may answer every frame at
+//! once and its queue towards us holds a few hundred, so it is emptied after each class: a flood's
+//! answers would push those to ARP out. Invariant: every frame taken from either side is delivered or
+//! counted; the thread sleeps when there is nothing to do.
 
 use super::tap::Tap;
 use dataplane::packet::MacAddress;
@@ -62,7 +64,16 @@ impl<S: PuntSource, I: InjectSink> SlowPath<S, I> {
         let mut frame = vec![0; 65_535 + 14 + 8];
         let mut pause = SHORTEST_PAUSE;
         while !stop.load(Ordering::Relaxed) {
-            let moved = self.deliver() + self.inject(&mut frame);
+            #[cfg(feature = "test-hooks")]
+            crate::test_hooks::pause("the slow path");
+            let mut moved = 0;
+            for class in PuntClass::ALL {
+                let delivered = self.deliver(*class);
+                if delivered > 0 {
+                    moved += delivered + self.inject(&mut frame);
+                }
+            }
+            moved += self.inject(&mut frame);
             if moved > 0 {
                 pause = SHORTEST_PAUSE;
                 continue;
@@ -80,29 +91,24 @@ impl<S: PuntSource, I: InjectSink> SlowPath<S, I> {
             .collect()
     }
 
-    /// Punted frames to the TAPs; how many.
-    fn deliver(&mut self) -> usize {
-        let mut moved = 0;
-        for class in PuntClass::ALL {
-            let counters = &self.counters.classes[*class as usize];
-            let taps = &mut self.taps;
-            moved += self
-                .source
-                .receive(*class, budget(*class), &mut |port, frame| {
-                    let Some(Some(slot)) = taps.get_mut(usize::from(port.0)) else {
-                        count(&counters.no_interface);
-                        return;
-                    };
-                    match slot.write(frame) {
-                        Ok(_) => count(&counters.delivered),
-                        Err(error) => {
-                            count(&counters.failed);
-                            slot.check(&error);
-                        }
+    /// Punted frames of a class to the TAPs; how many.
+    fn deliver(&mut self, class: PuntClass) -> usize {
+        let counters = &self.counters.classes[class as usize];
+        let taps = &mut self.taps;
+        self.source
+            .receive(class, budget(class), &mut |port, frame| {
+                let Some(Some(slot)) = taps.get_mut(usize::from(port.0)) else {
+                    count(&counters.no_interface);
+                    return;
+                };
+                match slot.write(frame) {
+                    Ok(_) => count(&counters.delivered),
+                    Err(error) => {
+                        count(&counters.failed);
+                        slot.check(&error);
                     }
-                });
-        }
-        moved
+                }
+            })
     }
 
     /// Frames of the Linux stack to the wire; how many.

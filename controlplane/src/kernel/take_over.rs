@@ -32,11 +32,10 @@ pub struct TakeOver {
 }
 
 impl TakeOver {
-    /// Moves all addresses but link-local ones, and the routes through `from` that the kernel does
-    /// not make by itself. Both interfaces must be up; call it before `underlying::silence`, which
-    /// takes IPv6 away. If anything fails, what was moved is moved back.
-    pub async fn begin(rtnl: &Rtnl, view: &KernelView, from: u32, to: u32) -> Result<Self> {
-        let wanted = Self {
+    /// What has to be moved from one interface to the other: all addresses but link-local ones, and
+    /// the routes through `from` that the kernel does not make by itself.
+    pub fn plan(view: &KernelView, from: u32, to: u32) -> Self {
+        Self {
             from,
             to,
             addresses: view
@@ -50,16 +49,21 @@ impl TakeOver {
                 .filter(|route| is_static_through(route, from))
                 .cloned()
                 .collect(),
-        };
-        let moved = wanted.shift(rtnl, from, to).await;
-        if let Err(error) = moved {
-            wanted.shift(rtnl, to, from).await?;
-            return Err(error);
         }
-        Ok(wanted)
     }
 
-    /// Moves everything back.
+    /// Moves it. Both interfaces must be up; call it before `underlying::silence`, which takes IPv6
+    /// away. If anything fails, what was moved is moved back.
+    pub async fn begin(self, rtnl: &Rtnl) -> Result<Self> {
+        let moved = self.shift(rtnl, self.from, self.to).await;
+        if let Err(error) = moved {
+            self.shift(rtnl, self.to, self.from).await?;
+            return Err(error);
+        }
+        Ok(self)
+    }
+
+    /// Moves everything back. That the interface it was moved to is gone is no error.
     pub async fn give_back(self, rtnl: &Rtnl) -> Result<()> {
         self.shift(rtnl, self.to, self.from).await
     }
@@ -76,7 +80,7 @@ impl TakeOver {
         for address in &self.addresses {
             let remove = RouteNetlinkMessage::DelAddress(address_message(from, *address));
             match rtnl.change(remove, 0).await {
-                Err(error) if is(&error, Errno::ADDRNOTAVAIL) => {}
+                Err(error) if is(&error, Errno::ADDRNOTAVAIL) || is(&error, Errno::NODEV) => {}
                 result => result.map_err(|error| describe(address, &error))?,
             }
         }

@@ -4,7 +4,7 @@
 //! Linux receive would be answered twice. Invariant: after [`silence`] Linux neither has an address
 //! there nor, with af_packet, sees what arrives.
 
-use super::ingress_drop;
+use super::ingress_drop::IngressDrop;
 use super::sysctl;
 use super::view::KernelView;
 use ipnet::IpNet;
@@ -46,6 +46,13 @@ impl Underlying {
             driver,
             interface: interface.to_owned(),
         })
+    }
+
+    /// Whether the netdev carries frames. Linux knows; DPDK 22.11 takes the devices it has on one
+    /// to be up whatever happens to it.
+    pub fn has_carrier(&self, view: &KernelView) -> bool {
+        view.link_named(&self.interface)
+            .is_some_and(|link| link.up && link.lower_up)
     }
 
     /// Checks that the netdev may be used beside `kernel_interface`.
@@ -112,12 +119,14 @@ pub enum Unusable {
 /// Makes Linux silent on the netdev: no IPv6, and with af_packet its ingress is dropped.
 pub fn silence(underlying: &Underlying) -> Result<Silence> {
     let had_ipv6 = sysctl::disable_ipv6(&underlying.interface)?;
-    if underlying.driver == Driver::AfPacket {
-        ingress_drop::set(&underlying.interface)?;
-    }
+    let ingress_drop = match underlying.driver {
+        Driver::AfPacket => Some(IngressDrop::set(&underlying.interface)?),
+        Driver::AfXdp => None,
+    };
     Ok(Silence {
-        underlying: underlying.clone(),
+        interface: underlying.interface.clone(),
         had_ipv6,
+        ingress_drop,
     })
 }
 
@@ -125,19 +134,19 @@ pub fn silence(underlying: &Underlying) -> Result<Silence> {
 #[derive(Debug)]
 #[must_use = "the netdev stays silent until it is released"]
 pub struct Silence {
-    underlying: Underlying,
+    interface: String,
     had_ipv6: bool,
+    ingress_drop: Option<IngressDrop>,
 }
 
 impl Silence {
     /// Gives the netdev back to Linux as it was.
     pub fn release(self) -> Result<()> {
-        let interface = &self.underlying.interface;
-        if self.underlying.driver == Driver::AfPacket {
-            ingress_drop::unset(interface)?;
+        if let Some(ingress_drop) = self.ingress_drop {
+            ingress_drop.release()?;
         }
         if self.had_ipv6 {
-            sysctl::set(sysctl::Half::Ipv6, interface, "disable_ipv6", "0")?;
+            sysctl::set(sysctl::Half::Ipv6, &self.interface, "disable_ipv6", "0")?;
         }
         Ok(())
     }
@@ -200,6 +209,21 @@ mod tests {
         );
         assert_eq!(Underlying::of("0000:3b:00.0"), None);
         assert_eq!(Underlying::of("net_memif0,role=client"), None);
+    }
+
+    #[test]
+    fn a_netdev_carries_frames_while_it_is_there_up_and_connected() {
+        let eth1 = Underlying::of("net_af_xdp0,iface=eth1").unwrap();
+        let with = |up, lower_up| {
+            let mut view = view(&[]);
+            let link = view.links.get_mut(&4).unwrap();
+            (link.up, link.lower_up) = (up, lower_up);
+            eth1.has_carrier(&view)
+        };
+        assert!(with(true, true));
+        assert!(!with(true, false));
+        assert!(!with(false, false));
+        assert!(!eth1.has_carrier(&KernelView::default()));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use dataplane::packet::MacAddress;
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -82,7 +83,7 @@ impl InterfaceAddress {
 }
 
 /// The tables that are mirrored.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub enum RouteTable {
     /// Consulted first: this box's own addresses.
     Local,
@@ -91,7 +92,7 @@ pub enum RouteTable {
 }
 
 /// What a route does.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub enum RouteKind {
     /// Sends through its next hops.
     Unicast,
@@ -114,7 +115,7 @@ pub enum RouteKind {
 }
 
 /// A route.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct KernelRoute {
     /// The table it stands in.
     pub table: RouteTable,
@@ -135,7 +136,7 @@ pub struct KernelRoute {
 }
 
 /// A next hop.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct KernelHop {
     /// Interface index.
     pub interface: u32,

@@ -1,8 +1,10 @@
 //! What the configuration asks for, in the words of the dataplane.
 
 use dataplane::connection::Timeouts;
-use dataplane::scheduler::SchedulerKind;
-use dataplane::service::{Forward, IpvsSettings, NoServer, Orphans, Serve, ServiceKey, Transit};
+use dataplane::scheduler::{SchedulerFlags, SchedulerKind};
+use dataplane::service::{
+    Forward, IpvsSettings, MarkRule, NoServer, Orphans, Persistence, Serve, ServiceKey, Transit,
+};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -11,6 +13,8 @@ use std::sync::Arc;
 pub struct Desired {
     /// Services in file order.
     pub services: Vec<DesiredService>,
+    /// `[mark NAME]`, in file order.
+    pub marks: Vec<MarkRule>,
     /// `[timeouts]`.
     pub timeouts: Timeouts,
     /// `[ipvs]`.
@@ -20,18 +24,24 @@ pub struct Desired {
 }
 
 /// One IPVS service: a section with several addresses makes several of them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DesiredService {
-    /// Protocol, VIP, port.
+    /// Protocol, VIP and port, or the mark.
     pub key: ServiceKey,
     /// Section name.
     pub name: Arc<str>,
     /// Scheduler.
     pub scheduler: SchedulerKind,
+    /// Its flags.
+    pub scheduler_flags: SchedulerFlags,
     /// When it is served.
     pub serve: Serve,
     /// What clients get when nothing can serve.
     pub no_server: NoServer,
+    /// How its clients stay on their servers; the registry sees to the generation.
+    pub persistence: Option<Persistence>,
+    /// Every datagram is scheduled for itself.
+    pub one_packet: bool,
     /// What becomes of connections of servers removed from it.
     pub on_real_removed: Orphans,
     /// Servers in file order.
@@ -39,7 +49,7 @@ pub struct DesiredService {
 }
 
 /// One real server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DesiredServer {
     /// The part of the section name behind the slash.
     pub name: Arc<str>,
@@ -64,8 +74,11 @@ impl DesiredService {
             key,
             name: name.into(),
             scheduler: SchedulerKind::Wlc,
+            scheduler_flags: SchedulerFlags::NONE,
             serve: Serve::WhileLocal,
             no_server: NoServer::Unreachable,
+            persistence: None,
+            one_packet: false,
             on_real_removed: Orphans::Keep,
             servers: Vec::new(),
         }

@@ -9,5 +9,5 @@ mod publisher;
 mod registry;
 
 pub use desired::{Desired, DesiredServer, DesiredService};
-pub use publisher::{Handle, Published, Publisher, Start};
-pub use registry::{Registry, ServiceTotals};
+pub use publisher::{Handle, Published, Publisher, Start, Ticket};
+pub use registry::{Registry, ServerTraffic, ServiceTotals, ServiceTraffic};

@@ -2,9 +2,13 @@
 
 use controlplane::admin::access::AccessGroups;
 use controlplane::admin::api::{
-    Connection, ConnectionFilter, Connections, Counters, Deleted, Forward, LastReload, Mempool,
-    Port, Protocol, Rates, RealServer, RealState, ReloadReport, Service, Services, Stats, StatsSet,
-    Status, Steering, SteeringWay, Table, Worker, WorkerStats,
+    ActiveRouter, Connection, ConnectionFilter, Connections, Counters, Deleted, Done, Forward,
+    IpvsBatch, IpvsCommand, IpvsKey, IpvsOutcomes, IpvsQuery, IpvsRates, IpvsRefusal, IpvsServer,
+    IpvsServerKey, IpvsServerSettings, IpvsService, IpvsSettings, IpvsTables, IpvsTimeouts,
+    LastReload, LastTransition, Mail, MaintenanceRequest, Mempool, Occupancy, Owner, Port,
+    Protocol, Rates, RealServer, RealState, ReleaseRequest, ReloadReport, ReloadRequest, Service,
+    Services, Stats, StatsSet, Status, Steering, SteeringWay, Table, VirtualRouter, Vrrp, Worker,
+    WorkerStats,
 };
 use controlplane::admin::backend::{Backend, BackendError};
 use controlplane::admin::server;
@@ -26,6 +30,9 @@ pub(crate) struct Fake {
     pub(crate) slow_reload: AtomicBool,
     pub(crate) reloads: AtomicU64,
     pub(crate) deleted: Mutex<Vec<ConnectionFilter>>,
+    pub(crate) discarded: AtomicBool,
+    pub(crate) maintenance: AtomicBool,
+    pub(crate) batches: Mutex<Vec<IpvsBatch>>,
 }
 
 impl Backend for Fake {
@@ -55,7 +62,48 @@ impl Backend for Fake {
         Ok(Deleted { deleted })
     }
 
-    async fn reload(&self) -> Result<ReloadReport, BackendError> {
+    async fn ipvs(&self, _: IpvsQuery) -> Result<IpvsTables, BackendError> {
+        Ok(tables())
+    }
+
+    async fn change_ipvs(&self, batch: IpvsBatch) -> Result<IpvsOutcomes, BackendError> {
+        let refusals = batch.commands.iter().map(|command| match command {
+            IpvsCommand::AddService { service, .. } => {
+                (service.port == 80).then_some(IpvsRefusal::ServiceExists)
+            }
+            IpvsCommand::DeleteService { .. } => Some(IpvsRefusal::NoSuchService),
+            _ => None,
+        });
+        let refusals = refusals.collect();
+        self.batches.lock().unwrap().push(batch);
+        Ok(IpvsOutcomes { refusals })
+    }
+
+    async fn vrrp(&self) -> Result<Vrrp, BackendError> {
+        Ok(vrrp(self.maintenance.load(SeqCst)))
+    }
+
+    async fn release(&self, request: ReleaseRequest) -> Result<Done, BackendError> {
+        match request.router.as_str() {
+            "VI_1" => Ok(Done {
+                message: "VI_1: yields to a peer".into(),
+            }),
+            "VI_6" => Err(BackendError::Refused("VI_6 is not MASTER but FAULT".into())),
+            other => Err(BackendError::NotFound(format!(
+                "there is no virtual router '{other}'; there are VI_1, VI_6"
+            ))),
+        }
+    }
+
+    async fn maintenance(&self, request: MaintenanceRequest) -> Result<Done, BackendError> {
+        self.maintenance.store(request.on, SeqCst);
+        Ok(Done {
+            message: format!("maintenance is {}", if request.on { "on" } else { "off" }),
+        })
+    }
+
+    async fn reload(&self, request: ReloadRequest) -> Result<ReloadReport, BackendError> {
+        self.discarded.store(request.discard_overrides, SeqCst);
         if self.slow_reload.load(SeqCst) {
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
@@ -143,10 +191,7 @@ pub(crate) fn status() -> Status {
             way: SteeringWay::Software,
             redirected: 12,
         },
-        table: Table {
-            connections: 1_234_567,
-            capacity: 4_000_000,
-        },
+        table: table(1_234_567, 4_000_000),
         workers: vec![
             Worker {
                 id: 0,
@@ -154,8 +199,7 @@ pub(crate) fn status() -> Status {
                 heartbeat: 99,
                 services_epoch: 5,
                 forwarding_epoch: 17,
-                connections: 617_000,
-                capacity: 2_000_000,
+                table: table(617_000, 2_000_000),
                 busy_percent: Some(43.2),
                 redirected_out: 12,
                 ..Worker::default()
@@ -165,8 +209,7 @@ pub(crate) fn status() -> Status {
                 cpu: 3,
                 services_epoch: 5,
                 forwarding_epoch: 17,
-                connections: 617_567,
-                capacity: 2_000_000,
+                table: table(617_567, 2_000_000),
                 busy_percent: Some(41.0),
                 redirected_in: 12,
                 ..Worker::default()
@@ -181,6 +224,7 @@ pub(crate) fn status() -> Status {
             link_up: true,
             kernel_interface: Some("lan".into()),
             rx_queues: 1,
+            steering: SteeringWay::Software,
             rx_packets: 1_000_000,
             rx_bytes: 64_000_000,
             tx_packets: 999_000,
@@ -197,6 +241,20 @@ pub(crate) fn status() -> Status {
     }
 }
 
+/// IPv4 connections, and room for a quarter as many of IPv6.
+fn table(connections: u64, capacity: u64) -> Table {
+    Table {
+        ipv4: Occupancy {
+            connections,
+            capacity,
+        },
+        ipv6: Occupancy {
+            connections: 0,
+            capacity: capacity / 4,
+        },
+    }
+}
+
 pub(crate) fn services() -> Services {
     let real = |name: &str, address: &str, active, inactive| RealServer {
         name: name.into(),
@@ -208,6 +266,7 @@ pub(crate) fn services() -> Services {
         lower_threshold: 0,
         upper_threshold: 0,
         overloaded: false,
+        persistent: 0,
         active,
         inactive,
         state: RealState::Up,
@@ -247,6 +306,7 @@ pub(crate) fn services() -> Services {
                         weight: 5,
                         upper_threshold: 10,
                         overloaded: true,
+                        persistent: 0,
                         forward: Forward::Nat,
                         ..real("c", "10.0.1.13", 10, 123_456)
                     },
@@ -275,6 +335,45 @@ pub(crate) fn services() -> Services {
                 real_servers: vec![],
             },
         ],
+    }
+}
+
+/// One service with one server.
+pub(crate) fn tables() -> IpvsTables {
+    IpvsTables {
+        timeouts: IpvsTimeouts {
+            tcp: 900,
+            tcp_fin: 120,
+            udp: 300,
+        },
+        services: vec![IpvsService {
+            key: IpvsKey {
+                fwmark: None,
+                protocol: Protocol::Tcp,
+                address: "10.0.1.50".parse().unwrap(),
+                port: 80,
+            },
+            settings: IpvsSettings {
+                scheduler: "rr".into(),
+                ..IpvsSettings::default()
+            },
+            owner: Owner::File,
+            counters: Counters::default(),
+            rates: IpvsRates::default(),
+            servers: vec![IpvsServer {
+                key: IpvsServerKey {
+                    address: "10.0.1.11".parse().unwrap(),
+                    port: 80,
+                },
+                settings: IpvsServerSettings::default(),
+                owner: Owner::File,
+                active: 2,
+                inactive: 3,
+                persistent: 0,
+                counters: Counters::default(),
+                rates: IpvsRates::default(),
+            }],
+        }],
     }
 }
 
@@ -312,6 +411,65 @@ pub(crate) fn stats() -> Stats {
     }
 }
 
+pub(crate) fn vrrp(maintenance: bool) -> Vrrp {
+    let counters = [("adverts_sent", 1_234), ("bad_ttl", 2), ("bad_length", 0)];
+    let one = VirtualRouter {
+        name: "VI_1".into(),
+        group: Some("both".into()),
+        interface: "lan".into(),
+        version: 2,
+        virtual_router_id: 51,
+        state: "MASTER".into(),
+        priority: 101,
+        effective_priority: 81,
+        active: Some(ActiveRouter {
+            address: "10.0.1.1".parse().unwrap(),
+            priority: 81,
+        }),
+        advert_interval_ms: 1000,
+        active_advert_interval_ms: 1000,
+        skew_ms: 683,
+        active_down_interval_ms: 3683,
+        next_ms: Some(420),
+        addresses: vec!["10.0.1.50".parse().unwrap(), "10.0.1.51".parse().unwrap()],
+        last_transition: Some(LastTransition {
+            to: "MASTER".into(),
+            why: "no advertisement for 3.683 s".into(),
+            ago_ms: 65_000,
+        }),
+        counters: counters
+            .map(|(name, value)| (name.to_owned(), value))
+            .into(),
+        ..VirtualRouter::default()
+    };
+    let six = VirtualRouter {
+        name: "VI_6".into(),
+        interface: "lan".into(),
+        version: 3,
+        virtual_router_id: 51,
+        state: "FAULT".into(),
+        faults: vec!["interface lan is down".into()],
+        priority: 100,
+        effective_priority: 100,
+        advert_interval_ms: 100,
+        active_advert_interval_ms: 100,
+        skew_ms: 60,
+        active_down_interval_ms: 360,
+        ..VirtualRouter::default()
+    };
+    Vrrp {
+        at: 1_700_011_520,
+        maintenance,
+        restarts: 0,
+        routers: vec![one, six],
+        mail: Mail {
+            sent: 3,
+            ..Mail::default()
+        },
+        ..Vrrp::default()
+    }
+}
+
 pub(crate) fn connections() -> Vec<Connection> {
     let connection = |client: &str, state: &str, real: &str, destination: &str| Connection {
         protocol: Protocol::Tcp,
@@ -324,6 +482,8 @@ pub(crate) fn connections() -> Vec<Connection> {
         real: real.into(),
         worker: 0,
         packets: 7,
+        template: false,
+        pe_data: None,
         forward: Forward::Dr,
     };
     vec![

@@ -69,14 +69,14 @@ pub struct Peer {
 impl Peer {
     pub fn start() -> Self {
         let process = Command::new("unshare")
-            .args(["--net", "sleep", "60"])
+            .args(["--net", "sleep", "300"])
             .spawn()
             .unwrap();
         let own = std::fs::read_link("/proc/self/ns/net").unwrap();
         let theirs = format!("/proc/{}/ns/net", process.id());
         let start = Instant::now();
         while std::fs::read_link(&theirs).is_ok_and(|namespace| namespace == own) {
-            assert!(start.elapsed() < Duration::from_secs(5), "unshare is slow");
+            assert!(start.elapsed() < Duration::from_secs(20), "unshare is slow");
             std::thread::sleep(Duration::from_millis(5));
         }
         let peer = Self { process };

@@ -4,17 +4,20 @@
 
 #![no_main]
 
-use dataplane::address::{Endpoint, Family};
+use dataplane::address::{Address, Endpoint, Family};
 use dataplane::buffer::{Frame, PacketBuffer};
+use dataplane::connection::Direction;
 use dataplane::packet::builder::verify;
 use dataplane::packet::fragment::fragment_ipv4;
 use dataplane::packet::icmp_error::{self, IcmpError};
 use dataplane::packet::ipv6::ROUTING;
+use dataplane::packet::piece;
+use dataplane::packet::quoted::{self, Quoted};
 use dataplane::packet::rewrite::{
     decrement_ttl, push_vlan, set_link, strip_vlan, translate_destination, translate_source,
 };
 use dataplane::packet::vlan::Tag;
-use dataplane::packet::{Headers, MacAddress, Offloads, Parsed, parse, punt_class};
+use dataplane::packet::{Headers, MacAddress, Offloads, Parsed, parse, punt_class, sctp};
 use libfuzzer_sys::fuzz_target;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -35,9 +38,19 @@ fuzz_target!(|input: &[u8]| {
     };
     assert!(headers.l3 < headers.l4 && headers.l4 <= headers.end);
     assert!(usize::from(headers.end) <= frame.len());
+    let _ = sctp::is_checksum_good(headers.transport(frame));
+    for fragment in [false, true] {
+        if let Some((first, _)) = sctp::first_chunks(headers.transport(frame), fragment) {
+            assert!(usize::from(first.length) >= sctp::CHUNK_LEN);
+        }
+    }
     translate(frame, &headers);
     answer(frame, &headers);
     retag(frame, &headers);
+    requote::<Ipv4Addr>(frame, &headers, Ipv4Addr::new(10, 0, 2, 11));
+    requote::<Ipv6Addr>(frame, &headers, Ipv6Addr::LOCALHOST);
+    let _ = piece::read::<Ipv4Addr>(frame, &headers);
+    let _ = piece::read::<Ipv6Addr>(frame, &headers);
     let mut packet = Frame::from_bytes(frame);
     let buffer = || Some(Frame::with_tailroom(&[], usize::from(u16::MAX)));
     let _ = fragment_ipv4(
@@ -84,6 +97,25 @@ fn answer(frame: &[u8], headers: &Headers) {
     let mut packet = Frame::from_bytes(frame);
     if icmp_error::build(&mut packet, headers, IcmpError::HostUnreachable, source, 1).is_ok() {
         assert_eq!(verify(packet.data()), Ok(()));
+    }
+}
+
+/// An ICMP error that verifies still does after the packet it quotes was translated.
+fn requote<A: Address>(frame: &[u8], headers: &Headers, address: A) {
+    let Some(quoted) = Quoted::<A>::read(frame, headers) else {
+        return;
+    };
+    if !quoted::is_related(frame, headers) {
+        return;
+    }
+    let right = verify(frame).is_ok();
+    for direction in [Direction::Input, Direction::Output] {
+        let mut frame = frame.to_vec();
+        let to = Endpoint::new(address, 8080);
+        let done = quoted::translate(&mut frame, headers, &quoted, direction, to);
+        if right && done.is_ok() {
+            assert_eq!(verify(&frame), Ok(()));
+        }
     }
 }
 

@@ -47,6 +47,7 @@ fn next(
             0 | 1 => {
                 storm.world.sleep(u64::from(control).pow(2));
                 storm.world.pipeline.maintain(storm.world.now);
+                storm.discard();
             }
             2 => {
                 // Sixteen at a time are within reach; the first byte behind chooses among the rest.

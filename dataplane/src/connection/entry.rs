@@ -1,11 +1,13 @@
 //! One connection: who talks to whom through which server, and how long it may stay idle.
 //!
-//! An IPv4 connection fits one cache line with room to spare, so a hit touches one line. What a
+//! An IPv4 connection and its place in a queue fit one cache line, so a hit touches one line. What a
 //! packet does to state, timers and the active and inactive counters is exactly the kernel's
 //! (behaviour notes 3.2, 3.3 and 3.5).
 
+use super::eviction::Class;
+use super::sctp::SctpState;
 use super::state::{Direction, Path, Signal, State};
-use super::tcp::TcpTable;
+use super::tcp::{TcpState, TcpTable};
 use super::time::Millis;
 use super::timeouts::Timeouts;
 use crate::address::{Address, Endpoint, FiveTuple, Protocol};
@@ -88,6 +90,14 @@ impl<A: Address> Connection<A> {
         }
     }
 
+    /// A connection that was expected: it listens for its first packet, which is at hand.
+    pub fn expected(binding: Binding<A>, now: Millis) -> Self {
+        let mut connection = Self::new(binding, now);
+        connection.state = State::Tcp(TcpState::Listen);
+        connection.flags |= EXPECTED;
+        connection
+    }
+
     /// What never changes.
     #[inline]
     pub fn binding(&self) -> &Binding<A> {
@@ -122,6 +132,40 @@ impl<A: Address> Connection<A> {
     #[inline]
     pub fn is_no_output(&self) -> bool {
         self.flags & NO_OUTPUT != 0
+    }
+
+    /// True if a helper reads its packets (see [`crate::ftp`]): none may go on unread.
+    #[inline(always)]
+    pub fn is_helped(&self) -> bool {
+        self.flags & HELPED != 0
+    }
+
+    /// True if another connection announced it (see [`crate::expected`]).
+    #[inline]
+    pub fn is_expected(&self) -> bool {
+        self.flags & EXPECTED != 0
+    }
+
+    /// The same under a persistence template made in this generation of its service's settings
+    /// (1 to 3), which waits to hear that the connection is established.
+    #[must_use]
+    pub fn controlled(mut self, generation: u8) -> Self {
+        self.flags |= generation << CONTROL_SHIFT & CONTROL | UNASSURED;
+        self
+    }
+
+    /// The generation of its template, see [`Self::controlled`]; `None` = no template controls it.
+    #[inline]
+    pub fn control(&self) -> Option<u8> {
+        let generation = (self.flags & CONTROL) >> CONTROL_SHIFT;
+        (generation != 0).then_some(generation)
+    }
+
+    /// True while it has a template that was not told that it is established: that TCP or SCTP are,
+    /// or that a UDP server has replied.
+    #[inline]
+    pub fn is_unassured(&self) -> bool {
+        self.flags & UNASSURED != 0
     }
 
     /// Packets from the client so far; stops at `u32::MAX`.
@@ -186,6 +230,14 @@ impl<A: Address> Connection<A> {
         self.state = self.state.after(path, signal, table);
         self.timeout = timeouts.of(self.state);
         self.last_seen = now.low();
+        let assures = match self.state {
+            State::Tcp(state) => state == TcpState::Established,
+            State::Sctp(state) => state == SctpState::Established,
+            State::Udp => direction == Direction::Output,
+        };
+        if assures {
+            self.flags &= !UNASSURED;
+        }
         match (self.is_active(), self.state.is_active()) {
             (false, true) => {
                 self.flags &= !INACTIVE;
@@ -199,10 +251,51 @@ impl<A: Address> Connection<A> {
         }
     }
 
+    /// Takes a packet into account that changes nothing but the clock and the packet count; false,
+    /// and nothing is done, if [`Self::on_packet`] would do more, or if it has expired.
+    #[inline(always)]
+    pub(super) fn on_quiet_packet(
+        &mut self,
+        direction: Direction,
+        signal: Signal,
+        now: Millis,
+        timeouts: &Timeouts,
+    ) -> bool {
+        if !self.state.is_kept_by(signal)
+            || self.timeout != timeouts.of(self.state)
+            || self.is_expired(now)
+        {
+            return false;
+        }
+        match direction {
+            Direction::Input => {
+                let packets = self.client_packets.saturating_add(1);
+                if Class::may_change_after(self.binding.protocol, packets) {
+                    return false;
+                }
+                self.client_packets = packets;
+            }
+            Direction::Output if self.flags & (NO_OUTPUT | UNASSURED) != 0 => return false,
+            Direction::Output => {}
+        }
+        self.last_seen = now.low();
+        true
+    }
+
     /// Refreshes the timer without a transition.
     #[inline]
     pub(super) fn touch(&mut self, now: Millis) {
         self.last_seen = now.low();
+    }
+
+    /// A helper reads its packets from now on.
+    pub(super) fn mark_helped(&mut self) {
+        self.flags |= HELPED;
+    }
+
+    /// Lets it live for so many milliseconds more, whatever its state allows.
+    pub fn keep_for(&mut self, timeout: u32) {
+        self.change_timeout(timeout);
     }
 
     /// Gives it another timeout, in milliseconds, until its next packet.
@@ -227,10 +320,18 @@ pub enum Transition {
 const INACTIVE: u8 = 1;
 /// Replies bypass us (`IP_VS_CONN_F_NOOUTPUT`).
 const NO_OUTPUT: u8 = 2;
+/// Its template, if it has one, was not told yet that it is established.
+const UNASSURED: u8 = 4;
+/// Generation of its template; 0 = it has none.
+const CONTROL: u8 = 0x30;
+const CONTROL_SHIFT: u32 = 4;
+/// A helper reads its packets.
+const HELPED: u8 = 0x40;
+/// Another connection announced it.
+const EXPECTED: u8 = 0x80;
 
 #[cfg(test)]
 mod tests {
-    use super::super::tcp::TcpState;
     use super::*;
     use std::net::Ipv4Addr;
 

@@ -3,6 +3,11 @@
 //! The order is the design's: expired, embryonic and one-packet UDP, closing, established with at
 //! most eight client packets and idle for more than a minute (the kernel's drop-entry rule); the
 //! rest never. Each class is a FIFO, so finding a victim costs the same however full the table is.
+//!
+//! One exception: while the half-open ones (with one-packet UDP) are less than an eighth of the
+//! closing ones, closing ones go first. Otherwise a table full of connections in `FIN_WAIT` would
+//! push out the few handshakes under way, and nobody could connect. A flood of SYNs is past that
+//! share at once.
 
 use super::entry::Connection;
 use super::sctp::SctpState;
@@ -41,6 +46,9 @@ pub(super) enum Class {
     /// Established with few packets; idle or not is asked when its turn comes.
     Young,
 }
+
+/// How many there are.
+pub(super) const CLASSES: usize = 3;
 
 impl Class {
     /// The class of `connection`; `None` = never evicted.
@@ -84,13 +92,19 @@ impl Class {
     /// counts of the rules above can.
     #[inline]
     pub(super) fn may_change_at<A: Address>(connection: &Connection<A>) -> bool {
-        let packets = connection.client_packets();
-        packets == FEW_PACKETS + 1
-            || (packets == 2 && connection.binding().protocol == Protocol::Udp)
+        Self::may_change_after(connection.binding().protocol, connection.client_packets())
+    }
+
+    /// [`Self::may_change_at`] for a connection of `protocol` with so many client packets.
+    #[inline]
+    pub(super) fn may_change_after(protocol: Protocol, packets: u32) -> bool {
+        packets == FEW_PACKETS + 1 || (packets == 2 && protocol == Protocol::Udp)
     }
 }
 
 /// An established connection with more client packets than this is never evicted.
-const FEW_PACKETS: u32 = 8;
+pub(super) const FEW_PACKETS: u32 = 8;
+/// So many times as many closing connections as half-open ones, and closing ones go first.
+pub(super) const FEW_HALF_OPEN: u32 = 8;
 /// Milliseconds an established connection must have been idle for.
 pub(super) const IDLE: u32 = 60_000;

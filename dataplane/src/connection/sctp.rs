@@ -1,6 +1,7 @@
 //! SCTP states as IPVS tracks them from the first chunk of each packet (behaviour notes 3.4).
 
 use super::state::Path;
+use crate::packet::sctp;
 use std::fmt::{Display, Formatter};
 
 /// State of an SCTP association.
@@ -101,6 +102,27 @@ pub enum SctpEvent {
     Abort,
 }
 
+impl SctpEvent {
+    /// What a packet means whose first chunks are of these types.
+    pub const fn of_chunks(first: u8, second: Option<u8>) -> Self {
+        match first {
+            sctp::COOKIE_ECHO | sctp::COOKIE_ACK if matches!(second, Some(sctp::ABORT)) => {
+                Self::Abort
+            }
+            sctp::INIT => Self::Init,
+            sctp::INIT_ACK => Self::InitAck,
+            sctp::ABORT => Self::Abort,
+            sctp::SHUTDOWN => Self::Shutdown,
+            sctp::SHUTDOWN_ACK => Self::ShutdownAck,
+            sctp::ERROR => Self::Error,
+            sctp::COOKIE_ECHO => Self::CookieEcho,
+            sctp::COOKIE_ACK => Self::CookieAck,
+            sctp::SHUTDOWN_COMPLETE => Self::ShutdownComplete,
+            _ => Self::Data,
+        }
+    }
+}
+
 const NO: SctpState = SctpState::None;
 const I1: SctpState = SctpState::Init1;
 const IN: SctpState = SctpState::Init;
@@ -164,6 +186,30 @@ mod tests {
     fn states_are_their_columns() {
         for (column, state) in SctpState::ALL.into_iter().enumerate() {
             assert_eq!(state as usize, column);
+        }
+    }
+
+    #[test]
+    fn the_first_chunk_is_the_event_unless_an_abort_follows_a_cookie() {
+        use SctpEvent::{Abort, CookieAck, CookieEcho, Data, Init};
+        for (first, second, event) in [
+            (1, None, Init),
+            (1, Some(6), Init),
+            (10, None, CookieEcho),
+            (10, Some(0), CookieEcho),
+            (10, Some(6), Abort),
+            (11, Some(6), Abort),
+            (11, Some(3), CookieAck),
+            (0, Some(6), Data),
+        ] {
+            assert_eq!(SctpEvent::of_chunks(first, second), event);
+        }
+        // SACK, HEARTBEAT, HEARTBEAT-ACK, ECNE, CWR and what was never defined.
+        for other in [3, 4, 5, 12, 13, 15, 64, 130, 255] {
+            assert_eq!(SctpEvent::of_chunks(other, None), Data);
+        }
+        for named in [2, 6, 7, 8, 9, 14] {
+            assert_ne!(SctpEvent::of_chunks(named, None), Data);
         }
     }
 

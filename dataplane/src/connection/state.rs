@@ -17,7 +17,7 @@ pub enum Direction {
 /// How the state machine sees a packet: its direction and whether replies come past us at all.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
-pub(super) enum Path {
+pub(crate) enum Path {
     Input,
     Output,
     InputOnly,
@@ -74,6 +74,17 @@ impl State {
         }
     }
 
+    /// True if the packet certainly leaves the state as it is, whatever its way and the table; the
+    /// cheap question for the packets that are nearly all.
+    #[inline]
+    pub(super) fn is_kept_by(self, signal: Signal) -> bool {
+        match (self, signal) {
+            (Self::Tcp(TcpState::Established), Signal::Tcp(flags)) => TcpEvent::is_plain_ack(flags),
+            (Self::Udp, Signal::Udp) => true,
+            (Self::Tcp(_) | Self::Udp | Self::Sctp(_), _) => false,
+        }
+    }
+
     /// The state after a packet. A signal of another protocol changes nothing.
     #[inline]
     pub(super) fn after(self, path: Path, signal: Signal, table: TcpTable) -> Self {
@@ -108,6 +119,28 @@ mod tests {
             State::Udp.after(Path::Input, Signal::Tcp(4), TcpTable::Normal),
             State::Udp
         );
+    }
+
+    #[test]
+    fn what_is_said_to_keep_the_state_keeps_it_on_every_way() {
+        let mut kept = 0;
+        for state in TcpState::ALL {
+            for flags in 0..=255 {
+                let (state, signal) = (State::Tcp(state), Signal::Tcp(flags));
+                if !state.is_kept_by(signal) {
+                    continue;
+                }
+                kept += 1;
+                for path in [Path::Input, Path::Output, Path::InputOnly] {
+                    for table in [TcpTable::Normal, TcpTable::Secure] {
+                        assert_eq!(state.after(path, signal, table), state);
+                    }
+                }
+            }
+        }
+        // ESTABLISHED with ACK and any of PSH, URG, ECE and CWR.
+        assert_eq!(kept, 16);
+        assert!(State::Udp.is_kept_by(Signal::Udp));
     }
 
     #[test]

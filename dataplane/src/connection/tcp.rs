@@ -100,6 +100,12 @@ pub enum TcpEvent {
 }
 
 impl TcpEvent {
+    /// True for an ACK that neither opens nor closes anything.
+    #[inline]
+    pub(super) const fn is_plain_ack(flags: u8) -> bool {
+        flags & (FIN | SYN | RST | ACK) == ACK
+    }
+
     /// Reads the header's flag byte; `None` if neither RST, SYN, FIN nor ACK is set.
     #[inline]
     pub const fn from_flags(flags: u8) -> Option<Self> {

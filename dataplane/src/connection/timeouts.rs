@@ -4,6 +4,7 @@
 use super::sctp::SctpState;
 use super::state::State;
 use super::tcp::TcpState;
+use crate::address::Protocol;
 
 /// Idle timeouts in milliseconds, one per state.
 ///
@@ -33,13 +34,23 @@ impl Timeouts {
     pub const MAX: u32 = 31 * 24 * 3600 * 1000;
 
     /// The timeout of `state`.
-    #[inline]
+    #[inline(always)]
     pub fn of(&self, state: State) -> u32 {
         match state {
             State::Tcp(state) => self.tcp[state as usize],
             State::Udp => self.udp,
             State::Sctp(state) => self.sctp[state as usize],
         }
+    }
+
+    /// The longest timeout of connections of `protocol`.
+    pub fn longest(&self, protocol: Protocol) -> u32 {
+        let all: &[u32] = match protocol {
+            Protocol::Tcp => &self.tcp,
+            Protocol::Udp => &[self.udp],
+            Protocol::Sctp => &self.sctp,
+        };
+        all.iter().copied().fold(0, u32::max)
     }
 
     /// The timeout that configuration key `key` sets.
@@ -100,7 +111,7 @@ const STATES: [(&str, State, u32); 26] = [
     ("tcp_last_ack",           State::Tcp(TcpState::LastAck),             30),
     ("tcp_listen",             State::Tcp(TcpState::Listen),             120),
     ("tcp_synack",             State::Tcp(TcpState::SynAck),             120),
-    ("sctp",                   State::Sctp(SctpState::Established),      900),
+    ("sctp_established",       State::Sctp(SctpState::Established),      900),
     ("sctp_none",              State::Sctp(SctpState::None),               2),
     ("sctp_init1",             State::Sctp(SctpState::Init1),              4),
     ("sctp_init",              State::Sctp(SctpState::Init),              61),

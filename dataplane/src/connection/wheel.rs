@@ -5,28 +5,32 @@
 //! found not due is armed again. That is sound as long as the armed tick is never after the due
 //! one, so whoever shortens a timeout must arm again.
 
-use super::lists::Lists;
+use super::lists::{Link, Lists};
+use super::pages::{Pages, TableMemory};
+use super::prefetch::prefetch;
 use super::time::Millis;
 
 /// Deadlines of slots.
 #[derive(Debug)]
 pub(super) struct Wheel {
     buckets: Lists,
+    links: Pages<Link>,
     /// The first tick not fully handled.
     cursor: u64,
 }
 
 impl Wheel {
     /// A wheel for slots `0..slots`.
-    pub(super) fn new(slots: usize) -> Self {
+    pub(super) fn new(slots: usize, memory: TableMemory) -> Self {
         Self {
-            buckets: Lists::new(BUCKETS as u32, slots),
+            buckets: Lists::new(BUCKETS as u32),
+            links: Pages::filled(Link::NONE, slots, memory),
             cursor: 0,
         }
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.buckets.bytes()
+        self.buckets.bytes() + size_of_val(&*self.links)
     }
 
     /// Moves an empty wheel to `now`.
@@ -42,13 +46,19 @@ impl Wheel {
             .0
             .div_ceil(TICK)
             .clamp(self.cursor, self.cursor + (BUCKETS - 1));
-        self.buckets.push_back(bucket(tick), slot);
+        self.buckets.push_back(&mut self.links, bucket(tick), slot);
+    }
+
+    /// Asks for what arming `slot` will write.
+    #[inline]
+    pub(super) fn prefetch(&self, slot: u32) {
+        prefetch(&self.links[slot as usize]);
     }
 
     /// Disarms `slot`.
     #[inline]
     pub(super) fn disarm(&mut self, slot: u32) {
-        self.buckets.unlink(slot);
+        self.buckets.unlink(&mut self.links, slot);
     }
 
     /// Takes out the next slot to look at by `now`; the caller disposes of it or arms it again.
@@ -58,7 +68,8 @@ impl Wheel {
         // After a jump of more than a turn one turn meets every slot.
         self.cursor = self.cursor.max((last + 1).saturating_sub(BUCKETS));
         while self.cursor <= last {
-            if let Some(slot) = self.buckets.pop_front(bucket(self.cursor)) {
+            let bucket = bucket(self.cursor);
+            if let Some(slot) = self.buckets.pop_front(&mut self.links, bucket) {
                 return Some(slot);
             }
             self.cursor += 1;
@@ -81,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_slot_comes_up_within_a_tick_of_its_deadline_and_never_before() {
-        let mut wheel = Wheel::new(1);
+        let mut wheel = Wheel::new(1, TableMemory::default());
         for due in [0, 1, 255, 256, 257, 900_000, 1_048_000] {
             wheel.restart(Millis(0));
             wheel.cursor = 0;
@@ -96,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_jump_of_many_turns_meets_every_slot_once() {
-        let mut wheel = Wheel::new(1000);
+        let mut wheel = Wheel::new(1000, TableMemory::default());
         for slot in 0..1000 {
             wheel.arm(slot, Millis(u64::from(slot) * 1000));
         }
@@ -108,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_deadline_beyond_a_turn_is_looked_at_within_the_turn() {
-        let mut wheel = Wheel::new(1);
+        let mut wheel = Wheel::new(1, TableMemory::default());
         wheel.arm(0, Millis(31 * 24 * 3_600_000));
         assert_eq!(wheel.pop(Millis(1_048_319)), None);
         assert_eq!(wheel.pop(Millis(1_048_320)), Some(0));

@@ -14,6 +14,7 @@ use std::slice;
 use dpdk_sys::rte_mbuf;
 
 use crate::buffer::PacketBuffer;
+use crate::steering::Errand;
 
 /// A packet buffer (the first of its chain of segments). Dropping it returns all segments to their pools.
 #[repr(transparent)]
@@ -219,6 +220,21 @@ impl PacketBuffer for Mbuf {
     #[inline]
     fn set_port(&mut self, port: u16) {
         self.raw_mut().port = port;
+    }
+
+    #[inline]
+    fn errand(&self) -> Errand {
+        let raw = self.raw();
+        // SAFETY: every bit pattern is a `u32`.
+        Errand::from_word(unsafe { raw.__bindgen_anon_2.hash.usr })
+    }
+
+    #[inline]
+    fn set_errand(&mut self, errand: Errand) {
+        let raw = self.raw_mut();
+        // The tag that DPDK leaves to programs lies where a port puts its hash.
+        raw.ol_flags &= !dpdk_sys::RTE_MBUF_F_RX_RSS_HASH;
+        raw.__bindgen_anon_2.hash.usr = errand.to_word();
     }
 
     #[inline]
@@ -509,6 +525,19 @@ mod tests {
         assert_eq!(mbuf.rss_hash(), None);
         mbuf.raw_mut().ol_flags = dpdk_sys::RTE_MBUF_F_RX_RSS_HASH;
         assert_eq!(mbuf.rss_hash(), Some(7));
+    }
+
+    #[test]
+    fn an_errand_takes_the_place_of_the_hash() {
+        let mut mbuf = fake::mbuf(&[0; 60]);
+        mbuf.raw_mut().__bindgen_anon_2.hash.rss = 7;
+        mbuf.raw_mut().ol_flags = dpdk_sys::RTE_MBUF_F_RX_RSS_HASH;
+        let errand = Errand::Search {
+            start: crate::verdict::WorkerId(3),
+            stop: 2,
+        };
+        mbuf.set_errand(errand);
+        assert_eq!((mbuf.errand(), mbuf.rss_hash()), (errand, None));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! | [`Port`] | one device; stopped and started are different types |
 //! | [`RxQueue`], [`TxQueue`] | the only handle to one queue of a started port: `Send`, neither `Sync` nor `Clone` |
 //! | [`ring`](Ring) | a bounded queue of mbufs from one thread to another, as [`Producer`] and [`Consumer`] |
+//! | [`Hash`](struct@Hash) | DPDK's own hash table, which the index of connections is measured against; no worker has one |
 //! | [`Running`] | a function running on an EAL lcore |
 //!
 //! # Ownership
@@ -37,17 +38,22 @@
 mod burst;
 mod eal;
 mod error;
+mod hash;
+mod heap;
 mod lcore;
 mod mbuf;
 mod mempool;
 mod port;
 mod queue;
 mod ring;
+mod rss;
 mod runtime;
 
 pub use burst::{Burst, Drain};
 pub use eal::{Eal, EalError, LcoreId, tsc};
 pub use error::Errno;
+pub use hash::{Hash, HashError, HashKey};
+pub use heap::limit_heap_arenas;
 pub use lcore::{LaunchError, Running, launch};
 pub use mbuf::{Mbuf, RxChecksum};
 pub use mempool::{Mempool, MempoolError};
@@ -56,4 +62,5 @@ pub use port::{
 };
 pub use queue::{QueuePair, RxQueue, TxQueue};
 pub use ring::{Consumer, Producer, Ring, RingError};
+pub use rss::{HashInput, Rss, RssWay};
 pub use runtime::{RuntimeError, remove_own_runtime, remove_stale_runtime};

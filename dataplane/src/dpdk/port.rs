@@ -12,20 +12,22 @@ use std::marker::PhantomData;
 use std::mem;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dpdk_sys::{rte_eth_conf, rte_eth_dev_info, rte_eth_rx_mq_mode};
+use dpdk_sys::{rte_eth_conf, rte_eth_dev_info, rte_eth_rss_conf, rte_eth_rx_mq_mode};
 
 use super::eal::{self, EalError};
 use super::error::Errno;
 use super::mempool::Mempool;
 use super::queue::{QueuePair, RxQueue, TxQueue};
+use super::rss::{self, HashInput, Rss, Target};
 
 /// A port in the state `S`.
 #[derive(Debug)]
 pub struct Port<S> {
     claim: Arc<Claim>,
     name: String,
+    rss: Rss,
     /// DPDK's control functions for one port are not thread safe among each other: `Send`, but not `Sync`.
     state: PhantomData<(S, Cell<()>)>,
 }
@@ -53,6 +55,10 @@ pub struct PortConfig {
     pub mtu: Option<u16>,
     /// Accept frames to any MAC, if the device filters at all.
     pub promiscuous: bool,
+    /// The end of a packet whose hash chooses the queue, if the device can be told; see [`Port::rss`].
+    pub hash_input: HashInput,
+    /// Workers that share the receive queues, one queue each as far as they go.
+    pub workers: u8,
     /// Where received frames go.
     pub mempool: &'static Mempool,
 }
@@ -67,6 +73,8 @@ impl PortConfig {
             tx_descriptors: 1024,
             mtu: None,
             promiscuous: true,
+            hash_input: HashInput::Both,
+            workers: 1,
             mempool,
         }
     }
@@ -205,42 +213,44 @@ pub struct StopError {
 impl Port<Stopped> {
     /// Takes a device that EAL knows already, by its name: a PCI address or a virtual device's name.
     pub fn by_name(name: &str) -> Result<Self, PortError> {
-        let lease = eal::Lease::take()?;
-        let not_found = || PortError::NotFound(name.to_owned());
-        let c_name = CString::new(name).map_err(|_| not_found())?;
-        let mut id = 0;
-        let _guard = DEVICES.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: EAL is up while the lease is held; the name is only read.
-        let code = unsafe { dpdk_sys::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &raw mut id) };
-        Errno::check(code).map_err(|_| not_found())?;
-        let claim = Claim::take(id, lease).ok_or_else(|| PortError::InUse(name.to_owned()))?;
-        Ok(Self {
-            claim: Arc::new(claim),
-            name: name.to_owned(),
-            state: PhantomData,
-        })
+        Self::known(&devices(), name)
     }
 
     /// Takes a device given as in the configuration: a PCI address, or a virtual device with its arguments
     /// (`net_tap0,iface=tap0`). One that EAL does not know yet is attached.
     pub fn open(device: &str) -> Result<Self, PortError> {
         let name = device.split(',').next().unwrap_or(device);
-        match Self::by_name(name) {
+        let devices = devices();
+        match Self::known(&devices, name) {
             Err(PortError::NotFound(_)) => {}
             known => return known,
         }
         let _lease = eal::Lease::take()?;
         let c_device = CString::new(device).map_err(|_| PortError::NotFound(device.to_owned()))?;
-        let code = {
-            let _guard = DEVICES.lock().unwrap_or_else(PoisonError::into_inner);
-            // SAFETY: EAL is up while the lease is held; the string is copied.
-            unsafe { dpdk_sys::rte_dev_probe(c_device.as_ptr()) }
-        };
+        // SAFETY: EAL is up while the lease is held, and its devices are locked; the string is copied.
+        let code = unsafe { dpdk_sys::rte_dev_probe(c_device.as_ptr()) };
         Errno::check(code).map_err(|errno| PortError::Attach {
             device: device.to_owned(),
             errno,
         })?;
-        Self::by_name(name)
+        Self::known(&devices, name)
+    }
+
+    fn known(_devices: &MutexGuard<'_, ()>, name: &str) -> Result<Self, PortError> {
+        let lease = eal::Lease::take()?;
+        let not_found = || PortError::NotFound(name.to_owned());
+        let c_name = CString::new(name).map_err(|_| not_found())?;
+        let mut id = 0;
+        // SAFETY: EAL is up while the lease is held, and its devices are locked; the name is only read.
+        let code = unsafe { dpdk_sys::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &raw mut id) };
+        Errno::check(code).map_err(|_| not_found())?;
+        let claim = Claim::take(id, lease).ok_or_else(|| PortError::InUse(name.to_owned()))?;
+        Ok(Self {
+            claim: Arc::new(claim),
+            name: name.to_owned(),
+            rss: Rss::default(),
+            state: PhantomData,
+        })
     }
 
     /// Configures and starts the port. All its queues are handed out here, once.
@@ -251,7 +261,88 @@ impl Port<Stopped> {
         if let Some(mtu) = config.mtu {
             self.check_mtu(mtu, &raw)?;
         }
-        self.configure(config, &raw, rx_queues, tx_queues)?;
+        let rss_types = {
+            // Some drivers (`net_bonding`) look at every other device when theirs is configured.
+            let _devices = devices();
+            self.bring_up(config, &raw, rx_queues, tx_queues)?
+        };
+
+        let mut port: Port<Started> = Port {
+            claim: self.claim,
+            name: self.name,
+            rss: Rss::default(),
+            state: PhantomData,
+        };
+        if let Err(error) = port.set_filters(config.promiscuous) {
+            // A started device without a handle could be neither stopped nor started.
+            // SAFETY: a started port whose queues were not handed out.
+            unsafe { dpdk_sys::rte_eth_dev_stop(id) };
+            return Err(error);
+        }
+        if let Some(types) = rss_types {
+            let target = Target {
+                input: config.hash_input,
+                queues: rx_queues,
+                workers: config.workers,
+            };
+            // Some devices size their table when they are configured.
+            port.rss = rss::settle(id, &port.raw_info().unwrap_or(raw), types, target);
+        }
+        let queues = (0..rx_queues.max(tx_queues))
+            .map(|queue| QueuePair {
+                rx: (queue < rx_queues).then(|| RxQueue::new(Arc::clone(&port.claim), queue)),
+                tx: (queue < tx_queues).then(|| TxQueue::new(Arc::clone(&port.claim), queue)),
+            })
+            .collect();
+        Ok((port, queues))
+    }
+
+    /// Closes the device and detaches it: its buffers go back to their pool, its name is free, and it can be opened again.
+    pub fn close(self) -> Result<(), PortError> {
+        let device = self.raw_info()?.device;
+        let _devices = devices();
+        // Dropped before the lock: DPDK gives the number of a detached port to the next device attached, which must not
+        // find it claimed.
+        let port = self;
+        // SAFETY: a stopped port without queues, and this is its only handle.
+        port.step("closing", unsafe { dpdk_sys::rte_eth_dev_close(port.id()) })?;
+        // SAFETY: the device outlives its port; nobody else detaches, as the list is locked.
+        port.step("detaching", unsafe { dpdk_sys::rte_dev_remove(device) })
+    }
+
+    /// Configures the queues and starts the device, with the best receive side scaling with which it starts. Returns the
+    /// inputs of its hash, if there is any.
+    fn bring_up(
+        &self,
+        config: &PortConfig,
+        raw: &rte_eth_dev_info,
+        rx_queues: u16,
+        tx_queues: u16,
+    ) -> Result<Option<u64>, PortError> {
+        if rx_queues > 1 {
+            for rss in rss::attempts(raw, config.hash_input) {
+                if self
+                    .try_to_start(config, raw, rx_queues, tx_queues, Some(rss))
+                    .is_ok()
+                {
+                    return Ok(Some(rss.rss_hf));
+                }
+            }
+        }
+        self.try_to_start(config, raw, rx_queues, tx_queues, None)?;
+        Ok(None)
+    }
+
+    fn try_to_start(
+        &self,
+        config: &PortConfig,
+        raw: &rte_eth_dev_info,
+        rx_queues: u16,
+        tx_queues: u16,
+        rss: Option<rte_eth_rss_conf>,
+    ) -> Result<(), PortError> {
+        let id = self.id();
+        self.configure(config, raw, rx_queues, tx_queues, rss)?;
 
         let (mut rx_descriptors, mut tx_descriptors) =
             (config.rx_descriptors, config.tx_descriptors);
@@ -296,36 +387,7 @@ impl Port<Stopped> {
             )?;
         }
         // SAFETY: a port whose queues are all set up.
-        self.step("starting", unsafe { dpdk_sys::rte_eth_dev_start(id) })?;
-
-        let mut port: Port<Started> = Port {
-            claim: self.claim,
-            name: self.name,
-            state: PhantomData,
-        };
-        if let Err(error) = port.set_filters(config.promiscuous) {
-            // A started device without a handle could be neither stopped nor started.
-            // SAFETY: a started port whose queues were not handed out.
-            unsafe { dpdk_sys::rte_eth_dev_stop(id) };
-            return Err(error);
-        }
-        let queues = (0..rx_queues.max(tx_queues))
-            .map(|queue| QueuePair {
-                rx: (queue < rx_queues).then(|| RxQueue::new(Arc::clone(&port.claim), queue)),
-                tx: (queue < tx_queues).then(|| TxQueue::new(Arc::clone(&port.claim), queue)),
-            })
-            .collect();
-        Ok((port, queues))
-    }
-
-    /// Closes the device and detaches it: its buffers go back to their pool, its name is free, and it can be opened again.
-    pub fn close(self) -> Result<(), PortError> {
-        let device = self.raw_info()?.device;
-        let _guard = DEVICES.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: a stopped port without queues, and this is its only handle.
-        self.step("closing", unsafe { dpdk_sys::rte_eth_dev_close(self.id()) })?;
-        // SAFETY: the device outlives its port; nobody else detaches, as the list is locked.
-        self.step("detaching", unsafe { dpdk_sys::rte_dev_remove(device) })
+        self.step("starting", unsafe { dpdk_sys::rte_eth_dev_start(id) })
     }
 
     fn configure(
@@ -334,6 +396,7 @@ impl Port<Stopped> {
         raw: &rte_eth_dev_info,
         rx_queues: u16,
         tx_queues: u16,
+        rss: Option<rte_eth_rss_conf>,
     ) -> Result<(), PortError> {
         let mut conf = rte_eth_conf::default();
         conf.rxmode.mtu = config.mtu.map_or(0, u32::from);
@@ -348,25 +411,16 @@ impl Port<Stopped> {
             conf.txmode.offloads = raw.tx_offload_capa & dpdk_sys::RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
         }
         conf.rxmode.offloads = raw.rx_offload_capa & rx_offloads;
-        let rss = raw.flow_type_rss_offloads
-            & (dpdk_sys::RTE_ETH_RSS_IP | dpdk_sys::RTE_ETH_RSS_TCP | dpdk_sys::RTE_ETH_RSS_UDP);
-        // SAFETY: a stopped port; the configuration is copied.
-        let try_configure = |conf: &rte_eth_conf| unsafe {
-            dpdk_sys::rte_eth_dev_configure(self.id(), rx_queues, tx_queues, conf)
-        };
-        if rx_queues > 1 && rss != 0 {
+        if let Some(rss) = rss {
             conf.rxmode.mq_mode = rte_eth_rx_mq_mode::RTE_ETH_MQ_RX_RSS;
-            conf.rx_adv_conf.rss_conf.rss_hf = rss;
-            if try_configure(&conf) >= 0 {
-                return self.apply_mtu(config.mtu);
-            }
-            // Some drivers offer hashes and refuse the mode: steering is redone in software anyway.
-            conf.rxmode.mq_mode = rte_eth_rx_mq_mode::RTE_ETH_MQ_RX_NONE;
-            conf.rx_adv_conf.rss_conf.rss_hf = 0;
+            conf.rx_adv_conf.rss_conf = rss;
         }
         self.step(
             &format!("configuring {rx_queues} receive and {tx_queues} transmit queues"),
-            try_configure(&conf),
+            // SAFETY: a stopped port; the configuration is copied.
+            unsafe {
+                dpdk_sys::rte_eth_dev_configure(self.id(), rx_queues, tx_queues, &raw const conf)
+            },
         )?;
         self.apply_mtu(config.mtu)
     }
@@ -400,8 +454,14 @@ impl Port<Started> {
         Ok(Port {
             claim: self.claim,
             name: self.name,
+            rss: Rss::default(),
             state: PhantomData,
         })
+    }
+
+    /// How the device spreads packets over its queues, as it confirmed when it was started.
+    pub fn rss(&self) -> Rss {
+        self.rss
     }
 
     /// The link, without waiting for it.
@@ -579,8 +639,11 @@ const ETHERNET_OVERHEAD: u32 = dpdk_sys::RTE_ETHER_HDR_LEN + dpdk_sys::RTE_ETHER
 /// The same with two VLAN tags.
 const LINK_OVERHEAD: u32 = ETHERNET_OVERHEAD + 8;
 
-/// Held while the list of devices is searched or changed: DPDK does not lock it.
-static DEVICES: Mutex<()> = Mutex::new(());
+/// Locks DPDK's list of devices, which DPDK itself does not: held while it is searched or changed.
+fn devices() -> MutexGuard<'static, ()> {
+    static DEVICES: Mutex<()> = Mutex::new(());
+    DEVICES.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 static CLAIMED: [AtomicBool; dpdk_sys::RTE_MAX_ETHPORTS as usize] =
     [const { AtomicBool::new(false) }; dpdk_sys::RTE_MAX_ETHPORTS as usize];

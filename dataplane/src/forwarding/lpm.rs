@@ -2,16 +2,17 @@
 //!
 //! Leaves are pushed down at build time (a node entry is either a value or a child, never both),
 //! so a look-up is one dependent load for prefixes up to /16 and one more per further byte, with
-//! no backtracking. Built once by control, read-only afterwards.
+//! no backtracking. Built once by control, read-only afterwards, and shared by cloning.
 
 use crate::address::Address;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
-/// A table from prefixes of family `A` to small values.
+/// A table from prefixes of family `A` to small values. A clone shares its memory.
 #[derive(Clone, Debug)]
 pub struct Lpm<A> {
-    root: Box<[Entry]>,
-    nodes: Vec<[Entry; 256]>,
+    root: Arc<[Entry]>,
+    nodes: Arc<[Node]>,
     family: PhantomData<A>,
 }
 
@@ -30,6 +31,8 @@ pub struct Prefix<A> {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Entry(u32);
 
+type Node = [Entry; 256];
+
 const CHILD: u32 = 1 << 31;
 
 impl<A: Address> Lpm<A> {
@@ -39,18 +42,21 @@ impl<A: Address> Lpm<A> {
     /// Builds the table. Of two equal prefixes the later one wins; prefixes longer than the
     /// address are cut to a host prefix.
     pub fn new(prefixes: &[Prefix<A>]) -> Self {
-        let mut table = Self {
-            root: vec![Entry(0); 1 << 16].into_boxed_slice(),
+        let mut trie = Trie {
+            root: vec![Entry(0); 1 << 16],
             nodes: Vec::new(),
-            family: PhantomData,
         };
         // Short prefixes first: a longer one then overwrites just its own range.
         let mut ordered: Vec<_> = prefixes.iter().collect();
         ordered.sort_by_key(|prefix| prefix.length);
         for prefix in ordered {
-            table.insert(prefix);
+            trie.insert(prefix);
         }
-        table
+        Self {
+            root: trie.root.into(),
+            nodes: trie.nodes.into(),
+            family: PhantomData,
+        }
     }
 
     /// The value of the longest prefix that contains `address`.
@@ -65,8 +71,16 @@ impl<A: Address> Lpm<A> {
         }
         entry.0.checked_sub(1)
     }
+}
 
-    fn insert(&mut self, prefix: &Prefix<A>) {
+/// A table in the making.
+struct Trie {
+    root: Vec<Entry>,
+    nodes: Vec<Node>,
+}
+
+impl Trie {
+    fn insert<A: Address>(&mut self, prefix: &Prefix<A>) {
         let bits = usize::from(prefix.length).min(A::LEN * 8);
         let leaf = Entry(prefix.value + 1);
         let top = usize::from(u16::from_be_bytes([

@@ -1,11 +1,16 @@
 //! The *forwarding* snapshot: ports, local addresses, routes and neighbours as workers read them.
 //!
 //! Mirrored from the Linux stack by the control plane, apart from the services so that a flapping
-//! neighbour never rebuilds a hundred thousand real servers (DESIGN §4). Read-only once built.
+//! neighbour never rebuilds a hundred thousand real servers (DESIGN §4). Read-only once built; its
+//! [`RouteTable`] is shared between snapshots, so that the neighbour does not rebuild a full
+//! Internet table either.
 
 mod lpm;
+mod source;
+mod virtual_addresses;
 
 pub use lpm::{Lpm, Prefix};
+pub use virtual_addresses::VirtualAddresses;
 
 use crate::packet::MacAddress;
 use crate::verdict::{Neighbour, PortId};
@@ -13,6 +18,7 @@ use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
 use rustc_hash::FxBuildHasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 /// What workers need to know of a port.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -59,7 +65,7 @@ impl PortInfo {
 }
 
 /// Where a route leads.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Route {
     /// Through one of these next hops (more than one: ECMP).
     Via(Vec<NextHop>),
@@ -69,12 +75,14 @@ pub enum Route {
     Elsewhere,
     /// Dropped silently.
     Blackhole,
+    /// Answered with ICMP administratively prohibited.
+    Prohibited,
     /// Answered with ICMP unreachable.
     Unreachable,
 }
 
 /// One next hop of a route.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct NextHop {
     /// The port it is behind.
     pub port: PortId,
@@ -108,6 +116,8 @@ pub enum Resolution {
     Elsewhere,
     /// A blackhole route.
     Blackhole,
+    /// A prohibit route.
+    Prohibited,
     /// No route, or an unreachable route.
     NoRoute,
     /// The port it leaves by is down.
@@ -125,6 +135,63 @@ pub struct Adjacency {
     pub source: MacAddress,
     /// Largest IP datagram, in bytes.
     pub mtu: u16,
+    /// Another flow may take another way (ECMP).
+    pub by_flow: bool,
+}
+
+/// Where every destination leads. A clone shares its memory.
+#[derive(Clone, Debug, Default)]
+pub struct RouteTable {
+    v4: Lpm<Ipv4Addr>,
+    v6: Lpm<Ipv6Addr>,
+    /// Each way once, however many prefixes lead there.
+    ways: Arc<[Route]>,
+}
+
+impl RouteTable {
+    /// Builds the table. Of two equal prefixes the later one wins.
+    pub fn new(routes: impl IntoIterator<Item = (IpNet, Route)>) -> Self {
+        let mut v4 = Vec::new();
+        let mut v6 = Vec::new();
+        let mut known: HashMap<Route, u32, FxBuildHasher> = HashMap::default();
+        for (prefix, route) in routes {
+            let next = known.len() as u32;
+            let value = *known.entry(route).or_insert(next);
+            match prefix {
+                IpNet::V4(prefix) => v4.push(Prefix {
+                    address: prefix.network(),
+                    length: prefix.prefix_len(),
+                    value,
+                }),
+                IpNet::V6(prefix) => v6.push(Prefix {
+                    address: prefix.network(),
+                    length: prefix.prefix_len(),
+                    value,
+                }),
+            }
+        }
+        let mut ways: Vec<_> = known.into_iter().collect();
+        ways.sort_unstable_by_key(|(_, value)| *value);
+        Self {
+            v4: Lpm::new(&v4),
+            v6: Lpm::new(&v6),
+            ways: ways.into_iter().map(|(route, _)| route).collect(),
+        }
+    }
+
+    #[inline]
+    fn find(&self, address: IpAddr) -> Option<&Route> {
+        self.ways.get(self.index(address)?)
+    }
+
+    #[inline]
+    fn index(&self, address: IpAddr) -> Option<usize> {
+        let found = match address {
+            IpAddr::V4(address) => self.v4.lookup(address),
+            IpAddr::V6(address) => self.v6.lookup(address),
+        };
+        found.map(|index| index as usize)
+    }
 }
 
 /// The snapshot.
@@ -132,10 +199,12 @@ pub struct Adjacency {
 pub struct Forwarding {
     ports: Box<[PortInfo]>,
     local: HashSet<IpAddr, FxBuildHasher>,
-    v4: Lpm<Ipv4Addr>,
-    v6: Lpm<Ipv6Addr>,
-    routes: Box<[Route]>,
+    virtual_addresses: Arc<VirtualAddresses>,
+    routes: RouteTable,
     neighbours: HashMap<Neighbour, NeighbourState, FxBuildHasher>,
+    /// By way: to its gateway, if it has just one and packets can go there. What most packets take
+    /// is so found by its destination alone.
+    through: Box<[Option<Adjacency>]>,
 }
 
 impl Forwarding {
@@ -146,30 +215,51 @@ impl Forwarding {
         routes: Vec<(IpNet, Route)>,
         neighbours: impl IntoIterator<Item = (Neighbour, NeighbourState)>,
     ) -> Self {
-        let mut v4 = Vec::new();
-        let mut v6 = Vec::new();
-        for (value, (prefix, _)) in routes.iter().enumerate() {
-            match prefix {
-                IpNet::V4(prefix) => v4.push(Prefix {
-                    address: prefix.network(),
-                    length: prefix.prefix_len(),
-                    value: value as u32,
-                }),
-                IpNet::V6(prefix) => v6.push(Prefix {
-                    address: prefix.network(),
-                    length: prefix.prefix_len(),
-                    value: value as u32,
-                }),
-            }
-        }
-        Self {
+        let routes = RouteTable::new(routes);
+        Self::with_routes(ports, local, routes, neighbours)
+    }
+
+    /// The same with a table of routes that exists already.
+    pub fn with_routes(
+        ports: Vec<PortInfo>,
+        local: impl IntoIterator<Item = IpAddr>,
+        routes: RouteTable,
+        neighbours: impl IntoIterator<Item = (Neighbour, NeighbourState)>,
+    ) -> Self {
+        let mut built = Self {
             ports: ports.into(),
             local: local.into_iter().collect(),
-            v4: Lpm::new(&v4),
-            v6: Lpm::new(&v6),
-            routes: routes.into_iter().map(|(_, route)| route).collect(),
+            virtual_addresses: Arc::default(),
+            routes,
             neighbours: neighbours.into_iter().collect(),
+            through: Box::default(),
+        };
+        let ways = built.routes.ways.iter();
+        built.through = ways.map(|way| built.through(way)).collect();
+        built
+    }
+
+    /// The same, with the addresses of virtual routers.
+    #[must_use]
+    pub fn with_virtual_addresses(self, virtual_addresses: Arc<VirtualAddresses>) -> Self {
+        Self {
+            virtual_addresses,
+            ..self
         }
+    }
+
+    fn through(&self, way: &Route) -> Option<Adjacency> {
+        let Route::Via(hops) = way else { return None };
+        let [hop] = hops[..] else { return None };
+        match self.towards(hop, hop.gateway?, false) {
+            Resolution::Ready(adjacency) => Some(adjacency),
+            _ => None,
+        }
+    }
+
+    /// True if both share one table of routes; two that were built alike do not.
+    pub fn shares_routes(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.routes.ways, &other.routes.ways)
     }
 
     /// The port, if it exists.
@@ -189,6 +279,19 @@ impl Forwarding {
         self.local.contains(&address)
     }
 
+    /// True if services at `address` are served here: it is one of this box's own, or a virtual
+    /// router's that this box forwards for.
+    #[inline]
+    pub fn serves(&self, address: IpAddr) -> bool {
+        self.is_local(address) || self.virtual_addresses.is_claimed(address)
+    }
+
+    /// True if `address` belongs to a virtual router, Active here or not.
+    #[inline]
+    pub fn is_virtual(&self, address: IpAddr) -> bool {
+        self.virtual_addresses.contains(address)
+    }
+
     /// The state of a neighbour, if anything is known.
     pub fn neighbour(&self, neighbour: Neighbour) -> Option<NeighbourState> {
         self.neighbours.get(&neighbour).copied()
@@ -197,11 +300,7 @@ impl Forwarding {
     /// The neighbours through which `address` is reached: itself on a link, or the gateways of its
     /// route.
     pub fn neighbours_towards(&self, address: IpAddr) -> Vec<Neighbour> {
-        let found = match address {
-            IpAddr::V4(address) => self.v4.lookup(address),
-            IpAddr::V6(address) => self.v6.lookup(address),
-        };
-        match found.and_then(|index| self.routes.get(index as usize)) {
+        match self.routes.find(address) {
             Some(Route::Via(hops)) => hops
                 .iter()
                 .map(|hop| Neighbour {
@@ -215,7 +314,7 @@ impl Forwarding {
 
     /// Every gateway of every route.
     pub fn gateways(&self) -> impl Iterator<Item = Neighbour> {
-        self.routes.iter().flat_map(|route| {
+        self.routes.ways.iter().flat_map(|route| {
             let hops: &[NextHop] = match route {
                 Route::Via(hops) => hops,
                 _ => &[],
@@ -229,30 +328,39 @@ impl Forwarding {
         })
     }
 
-    /// How to reach `address`. Packets of one flow give the same `flow_hash` and so take the same
-    /// next hop of an ECMP route.
+    /// How to reach `address`. Packets of one flow give the same `flow` (its ports, say) and so
+    /// take the same next hop of an ECMP route; different flows are spread by the weights.
     #[inline]
-    pub fn resolve(&self, address: IpAddr, flow_hash: u32) -> Resolution {
-        let found = match address {
-            IpAddr::V4(address) => self.v4.lookup(address),
-            IpAddr::V6(address) => self.v6.lookup(address),
-        };
-        let Some(route) = found.and_then(|index| self.routes.get(index as usize)) else {
+    pub fn resolve(&self, address: IpAddr, flow: u32) -> Resolution {
+        let Some(index) = self.routes.index(address) else {
             return Resolution::NoRoute;
         };
-        let hop = match route {
-            Route::Via(hops) => match choose(hops, flow_hash) {
-                Some(hop) => hop,
+        if let Some(Some(adjacency)) = self.through.get(index) {
+            return Resolution::Ready(*adjacency);
+        }
+        let Some(route) = self.routes.ways.get(index) else {
+            return Resolution::NoRoute;
+        };
+        let (hop, by_flow) = match route {
+            Route::Via(hops) => match choose(hops, address, flow) {
+                Some(hop) => (hop, hops.len() > 1),
                 None => return Resolution::NoRoute,
             },
             Route::Local => return Resolution::Local,
             Route::Elsewhere => return Resolution::Elsewhere,
             Route::Blackhole => return Resolution::Blackhole,
+            Route::Prohibited => return Resolution::Prohibited,
             Route::Unreachable => return Resolution::NoRoute,
         };
+        self.towards(hop, hop.gateway.unwrap_or(address), by_flow)
+    }
+
+    /// The way over `hop` to the neighbour `address`.
+    #[inline]
+    fn towards(&self, hop: NextHop, address: IpAddr, by_flow: bool) -> Resolution {
         let neighbour = Neighbour {
             port: hop.port,
-            address: hop.gateway.unwrap_or(address),
+            address,
         };
         let Some(port) = self.port(hop.port) else {
             return Resolution::NoRoute;
@@ -266,6 +374,7 @@ impl Forwarding {
                 destination: *mac,
                 source: port.mac,
                 mtu: port.mtu,
+                by_flow,
             }),
             Some(NeighbourState::Failed) => Resolution::Failed(neighbour),
             None => Resolution::Unresolved(neighbour),
@@ -275,20 +384,39 @@ impl Forwarding {
 
 /// Weighted choice by hash; one hop is the common case.
 #[inline]
-fn choose(hops: &[NextHop], flow_hash: u32) -> Option<NextHop> {
+fn choose(hops: &[NextHop], address: IpAddr, flow: u32) -> Option<NextHop> {
     if let [only] = hops {
         return Some(*only);
     }
-    let total: u32 = hops.iter().map(|hop| u32::from(hop.weight.max(1))).sum();
-    let mut point = flow_hash.checked_rem(total)?;
+    let total: u64 = hops.iter().map(|hop| u64::from(hop.weight.max(1))).sum();
+    let mut point = (u64::from(spread(address, flow)) * total) >> 32;
     for hop in hops {
-        let weight = u32::from(hop.weight.max(1));
+        let weight = u64::from(hop.weight.max(1));
         if point < weight {
             return Some(*hop);
         }
         point -= weight;
     }
     None
+}
+
+/// A hash every bit of which depends on every bit of what it is given: the ports of a service's
+/// flows differ in a few bits only, and their servers' addresses in fewer.
+fn spread(address: IpAddr, flow: u32) -> u32 {
+    let address = match address {
+        IpAddr::V4(address) => u64::from(address.to_bits()),
+        IpAddr::V6(address) => {
+            let bits = address.to_bits();
+            (bits >> 64) as u64 ^ (bits as u64).rotate_left(29)
+        }
+    };
+    // The finalizer of SplitMix64.
+    let mut mixed = address
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .wrapping_add(u64::from(flow));
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((mixed ^ (mixed >> 31)) >> 32) as u32
 }
 
 #[cfg(test)]
@@ -353,7 +481,8 @@ mod tests {
                 port: PortId(0),
                 destination: mac(9),
                 source: mac(1),
-                mtu: 1500
+                mtu: 1500,
+                by_flow: false,
             })
         );
         let failed = table(vec![(wanted, NeighbourState::Failed)]);
@@ -377,23 +506,62 @@ mod tests {
     }
 
     #[test]
+    fn prefixes_that_lead_the_same_way_share_it_and_a_later_one_wins() {
+        let way = |last| Route::Via(vec![hop(Some(IpAddr::from([10, 0, 1, last])))]);
+        let prefixes = ["192.0.2.0/24", "198.51.100.0/24", "2001:db8::/32"];
+        let mut routes: Vec<_> = prefixes
+            .map(|prefix| (prefix.parse().unwrap(), way(1)))
+            .into();
+        routes.push(("192.0.2.0/24".parse().unwrap(), way(2)));
+        let table = RouteTable::new(routes);
+        assert_eq!(table.ways.len(), 2);
+        assert_eq!(table.find(FAR), Some(&way(2)));
+        assert_eq!(table.find("198.51.100.1".parse().unwrap()), Some(&way(1)));
+        assert_eq!(table.find("2001:db8::1".parse().unwrap()), Some(&way(1)));
+        assert_eq!(table.find(CLIENT), None);
+    }
+
+    #[test]
     fn ecmp_keeps_a_flow_on_its_hop_and_respects_weights() {
-        let hops = [
-            NextHop {
-                port: PortId(0),
-                gateway: None,
-                weight: 1,
-            },
-            NextHop {
-                port: PortId(1),
-                gateway: None,
-                weight: 3,
-            },
-        ];
-        let on_second = (0..400)
-            .filter(|hash| choose(&hops, *hash).unwrap().port == PortId(1))
+        let hop = |port, weight| NextHop {
+            port: PortId(port),
+            gateway: None,
+            weight,
+        };
+        let hops = [hop(0, 1), hop(1, 3)];
+        // The flows of one service: only the clients' ports differ, in the high half.
+        let flows = || (1024..5024_u32).map(|port| (port << 16) + 80);
+        let on_second = flows()
+            .filter(|flow| choose(&hops, FAR, *flow).unwrap().port == PortId(1))
             .count();
-        assert_eq!(on_second, 300);
-        assert_eq!(choose(&[], 7), None);
+        assert!((2850..3150).contains(&on_second), "{on_second} of 4000");
+        for flow in flows() {
+            assert_eq!(choose(&hops, FAR, flow), choose(&hops, FAR, flow));
+        }
+        assert_eq!(choose(&[], FAR, 7), None);
+    }
+
+    #[test]
+    fn packets_without_ports_are_spread_by_their_destination() {
+        let hops = [0, 1].map(|port| NextHop {
+            port: PortId(port),
+            gateway: None,
+            weight: 1,
+        });
+        for base in [
+            Ipv4Addr::new(192, 0, 2, 0).into(),
+            Ipv6Addr::LOCALHOST.into(),
+        ] {
+            let on_first = (1..=200)
+                .map(|host| match base {
+                    IpAddr::V4(base) => IpAddr::from(Ipv4Addr::from_bits(base.to_bits() + host)),
+                    IpAddr::V6(base) => {
+                        IpAddr::from(Ipv6Addr::from_bits(base.to_bits() + u128::from(host)))
+                    }
+                })
+                .filter(|address| choose(&hops, *address, 0).unwrap().port == PortId(0))
+                .count();
+            assert!((70..130).contains(&on_first), "{on_first} of 200");
+        }
     }
 }

@@ -167,6 +167,14 @@ impl PacketBuilder {
         self
     }
 
+    /// Sets the TCP window.
+    pub fn window(mut self, window: u16) -> Self {
+        if let Transport::Tcp(header, _) = &mut self.transport {
+            header.window = window;
+        }
+        self
+    }
+
     /// Sets the TCP options, padded with end-of-options to a multiple of 4; at most 40 bytes.
     pub fn tcp_options(mut self, bytes: &[u8]) -> Self {
         if let Transport::Tcp(header, options) = &mut self.transport {

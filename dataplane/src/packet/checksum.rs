@@ -19,6 +19,22 @@ impl Sum {
         Self::default().bytes(bytes)
     }
 
+    /// The sum of `bytes`, a few words of 32 bits: [`Self::of`] without a loop.
+    #[inline(always)]
+    pub fn of_words<const N: usize>(bytes: &[u8; N]) -> Self {
+        const { assert!(N.is_multiple_of(4), "whole words") }
+        let (words, _) = bytes.as_chunks::<4>();
+        let word = |word: &[u8; 4]| u64::from(u32::from_ne_bytes(*word));
+        Self(words.iter().map(word).sum())
+    }
+
+    /// True if the sum was taken over a right checksum too.
+    #[inline(always)]
+    pub fn is_good(self) -> bool {
+        // What folds to all ones is a multiple of 0xffff, and above zero.
+        self.0 != 0 && self.0.is_multiple_of(0xffff)
+    }
+
     /// Adds `bytes`. Everything added before must have had an even length.
     #[inline]
     pub fn bytes(self, bytes: &[u8]) -> Self {
@@ -74,6 +90,15 @@ impl Sum {
     pub fn udp_checksum(self) -> u16 {
         never_zero(self.checksum())
     }
+}
+
+/// The checksum of an IPv4 header after its TTL was lowered by one, from the one before:
+/// [`Delta::word`] and [`Delta::apply`] for a word of which only this is known to have changed.
+#[inline(always)]
+pub fn after_hop(checksum: u16) -> u16 {
+    // ~m + m' is 0xfeff whatever the word was.
+    let sum = u32::from(!checksum) + 0xfeff;
+    !((sum & 0xffff) + (sum >> 16)) as u16
 }
 
 /// The difference that replaced fields make to every checksum that covers them.

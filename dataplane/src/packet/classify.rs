@@ -1,7 +1,9 @@
 //! Which class a packet for the Linux stack is punted in.
 //!
-//! Matched on protocol and well-known port only: whether a packet is for this box at all is decided
-//! before.
+//! Matched on protocol and well-known port: whether a packet is for this box at all is decided before.
+//! The classes that keep the box alive are for packets from the link alone, which nobody beyond it
+//! can imitate: VRRP, BFD and discovery are sent with TTL 255 (RFC 9568 5.1.1.3, RFC 5881 5, RFC 4861
+//! 11.2; the mechanism is RFC 5082's). With another TTL Linux still gets them, in a lesser class.
 
 use super::{Headers, Parsed, icmpv6, ipv4, ipv6};
 use crate::address::{Family, Protocol};
@@ -18,6 +20,8 @@ pub fn punt_class(frame: &[u8], parsed: &Parsed) -> PuntClass {
 
 /// Protocol number of VRRP (RFC 9568 5.1.1.5).
 const VRRP: u8 = 112;
+/// TTL of a packet that no router has forwarded.
+const FROM_THE_LINK: u8 = 255;
 /// Protocol number of OSPF (RFC 2328 A.1).
 const OSPF: u8 = 89;
 
@@ -35,26 +39,31 @@ mod port {
 }
 
 fn ip_class(frame: &[u8], headers: &Headers) -> PuntClass {
+    let from_the_link = headers.ttl == FROM_THE_LINK;
     if let Some((kind, _)) = headers.icmp(frame) {
         return match headers.family {
-            Family::V6 if icmpv6::is_discovery(kind) => PuntClass::Arp,
+            Family::V6 if icmpv6::is_discovery(kind) && from_the_link => PuntClass::Arp,
             Family::V6 if icmpv6::is_listener(kind) => PuntClass::Routing,
             _ => PuntClass::Icmp,
         };
     }
     let is_port = |wanted: &[u16]| wanted.contains(&headers.destination_port);
     match headers.protocol {
-        VRRP => PuntClass::Vrrp,
+        VRRP if from_the_link => PuntClass::Vrrp,
         // VRRPv2 with authentication type AH: the next header is the first byte of AH.
-        ipv6::AUTHENTICATION if headers.transport(frame).first() == Some(&VRRP) => PuntClass::Vrrp,
+        ipv6::AUTHENTICATION
+            if from_the_link && headers.transport(frame).first() == Some(&VRRP) =>
+        {
+            PuntClass::Vrrp
+        }
         OSPF => PuntClass::Routing,
         ipv4::IGMP if headers.family == Family::V4 => PuntClass::Routing,
         ipv4::ICMP if headers.family == Family::V4 => PuntClass::Icmp,
         ipv6::ICMPV6 if headers.family == Family::V6 => PuntClass::Icmp,
         protocol if protocol == Protocol::Udp.number() => {
-            if is_port(&[port::BFD_CONTROL, port::BFD_ECHO, port::BFD_MULTIHOP]) {
+            if from_the_link && is_port(&[port::BFD_CONTROL, port::BFD_ECHO]) {
                 PuntClass::Vrrp
-            } else if is_port(&[port::RIP, port::RIPNG, port::SYNC]) {
+            } else if is_port(&[port::BFD_MULTIHOP, port::RIP, port::RIPNG, port::SYNC]) {
                 PuntClass::Routing
             } else {
                 PuntClass::Rest
@@ -84,7 +93,7 @@ mod tests {
 
     fn raw(destination: &str, protocol: u8) -> PacketBuilder {
         let destination = destination.parse().unwrap();
-        PacketBuilder::raw("10.0.0.2".parse().unwrap(), destination, protocol)
+        PacketBuilder::raw("10.0.0.2".parse().unwrap(), destination, protocol).ttl(255)
     }
 
     fn icmpv6(kind: u8) -> PacketBuilder {
@@ -94,6 +103,22 @@ mod tests {
             kind,
             0,
         )
+        .ttl(255)
+    }
+
+    #[test]
+    fn nobody_beyond_the_link_gets_into_the_first_classes() {
+        let far = |packet: PacketBuilder| class(&packet.ttl(254).build());
+        assert_eq!(far(raw("10.0.0.1", 112)), PuntClass::Rest);
+        assert_eq!(
+            far(raw("10.0.0.1", 51).payload([112, 4, 0, 0])),
+            PuntClass::Rest
+        );
+        let bfd = PacketBuilder::udp(([10, 9, 0, 2], 49152).into(), ([10, 0, 0, 1], 3784).into());
+        assert_eq!(far(bfd), PuntClass::Rest);
+        for kind in 133..=137 {
+            assert_eq!(far(icmpv6(kind)), PuntClass::Icmp, "{kind}");
+        }
     }
 
     #[test]
@@ -101,14 +126,16 @@ mod tests {
         assert_eq!(class(&raw("224.0.0.18", 112).build()), PuntClass::Vrrp);
         let ah = raw("224.0.0.18", 51).payload([112, 4, 0, 0]).build();
         assert_eq!(class(&ah), PuntClass::Vrrp);
-        for port in [3784, 3785, 4784] {
+        for port in [3784, 3785] {
             assert_eq!(class(&udp(port)), PuntClass::Vrrp, "{port}");
         }
     }
 
     fn udp(port: u16) -> Vec<u8> {
         let destination = ([10, 0, 0, 1], port).into();
-        PacketBuilder::udp("10.0.0.2:49152".parse().unwrap(), destination).build()
+        PacketBuilder::udp("10.0.0.2:49152".parse().unwrap(), destination)
+            .ttl(255)
+            .build()
     }
 
     fn tcp(source: u16, destination: u16) -> Vec<u8> {
@@ -132,7 +159,7 @@ mod tests {
 
     #[test]
     fn routing_protocols_ssh_and_sync_are_one_class() {
-        for port in [520, 521, 8848] {
+        for port in [520, 521, 4784, 8848] {
             assert_eq!(class(&udp(port)), PuntClass::Routing, "{port}");
         }
         for (source, destination) in [(49152, 179), (179, 49152), (49152, 22)] {

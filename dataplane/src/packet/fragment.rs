@@ -194,7 +194,10 @@ fn write_header(bytes: &mut [u8], header: ipv4::Header) {
 }
 
 /// Makes the frame of a new buffer, whatever it held, these pieces.
-fn fill<P: PacketBuffer>(buffer: &mut P, pieces: [&[u8]; 3]) -> Result<(), NotFragmented> {
+pub(super) fn fill<P: PacketBuffer>(
+    buffer: &mut P,
+    pieces: [&[u8]; 3],
+) -> Result<(), NotFragmented> {
     let length = pieces.iter().map(|piece| piece.len()).sum::<usize>();
     buffer.truncate(0);
     buffer.clear_vlan();

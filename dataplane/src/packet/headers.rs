@@ -293,7 +293,7 @@ fn parse_ipv4(
         payload.len(),
         header.protocol,
     )
-    .ok_or(DropReason::Ipv4Header)?;
+    .ok_or(DropReason::FragmentMalformed)?;
     let ports = Ports::read(header.protocol, payload, fragment, ipv4::ICMP)?;
     Ok(Headers {
         family: Family::V4,
@@ -331,7 +331,7 @@ fn parse_ipv6(frame: &[u8], l3: usize, vlans: Vlans) -> Result<Headers, DropReas
     let fragment = match transport.fragment {
         None => Fragment::Whole,
         Some(header) => fragment(header.offset, header.more, data.len(), transport.protocol)
-            .ok_or(DropReason::Ipv6Extension)?,
+            .ok_or(DropReason::FragmentMalformed)?,
     };
     let ports = Ports::read(transport.protocol, data, fragment, ipv6::ICMPV6)?;
     let unspecified_allowed = transport.protocol == ipv6::ICMPV6
@@ -392,18 +392,21 @@ impl Ports {
         const TCP: u8 = Protocol::Tcp as u8;
         const UDP: u8 = Protocol::Udp as u8;
         const SCTP: u8 = Protocol::Sctp as u8;
-        const BAD: DropReason = DropReason::TransportHeader;
-
         if fragment == Fragment::Later {
             return Ok(Self::default());
         }
         let whole = fragment == Fragment::Whole;
+        let bad = if whole {
+            DropReason::TransportHeader
+        } else {
+            DropReason::FragmentMalformed
+        };
         match protocol {
             TCP => {
-                let header = tcp::Header::read(payload.first_chunk().ok_or(BAD)?);
+                let header = tcp::Header::read(payload.first_chunk().ok_or(bad)?);
                 let length = usize::from(header.header_length);
                 if length < tcp::LEN || whole && length > payload.len() {
-                    return Err(BAD);
+                    return Err(bad);
                 }
                 Ok(Self {
                     source: header.source_port,
@@ -412,10 +415,10 @@ impl Ports {
                 })
             }
             UDP => {
-                let header = udp::Header::read(payload.first_chunk().ok_or(BAD)?);
+                let header = udp::Header::read(payload.first_chunk().ok_or(bad)?);
                 let length = usize::from(header.length);
                 if length < udp::LEN || whole && length > payload.len() {
-                    return Err(BAD);
+                    return Err(bad);
                 }
                 Ok(Self {
                     source: header.source_port,
@@ -424,16 +427,28 @@ impl Ports {
                 })
             }
             SCTP => {
-                let header = sctp::Header::read(payload.first_chunk().ok_or(BAD)?);
+                let header = sctp::Header::read(payload.first_chunk().ok_or(bad)?);
                 Ok(Self {
                     source: header.source_port,
                     destination: header.destination_port,
                     tcp_flags: 0,
                 })
             }
-            protocol if protocol == icmp && payload.len() < icmpv6::LEN => Err(BAD),
+            protocol if protocol == icmp && payload.len() < icmpv6::LEN => Err(bad),
             _ => Ok(Self::default()),
         }
+    }
+}
+
+/// Refuses addresses that are never on a wire, of a packet with ports.
+#[inline]
+pub(super) fn refuse_martians<A: Address>(source: A, destination: A) -> Result<(), DropReason> {
+    match (source.into(), destination.into()) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => refuse_ipv4_martians(source, destination),
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            refuse_ipv6_martians(source, destination, false)
+        }
+        _ => Err(DropReason::MartianSource),
     }
 }
 

@@ -31,6 +31,13 @@ pub enum IcmpError {
     NetworkUnreachable,
     /// Forbidden by configuration.
     AdministrativelyProhibited,
+    /// Whatever somebody else said, in the packet's own family, without a value.
+    Other {
+        /// ICMP type.
+        kind: u8,
+        /// ICMP code.
+        code: u8,
+    },
 }
 
 /// Why no error may be sent, or could not be. The packet is unchanged then.
@@ -249,6 +256,7 @@ fn write_v4(
         IcmpError::HostUnreachable => (icmpv4::UNREACHABLE, icmpv4::HOST, 0),
         IcmpError::NetworkUnreachable => (icmpv4::UNREACHABLE, icmpv4::NETWORK, 0),
         IcmpError::AdministrativelyProhibited => (icmpv4::UNREACHABLE, icmpv4::PROHIBITED, 0),
+        IcmpError::Other { kind, code } => (kind, code, 0),
     };
     write_message(message, kind, code, mtu, Sum::default())
 }
@@ -279,6 +287,7 @@ fn write_v6(
         IcmpError::HostUnreachable => (icmpv6::UNREACHABLE, icmpv6::ADDRESS, 0),
         IcmpError::NetworkUnreachable => (icmpv6::UNREACHABLE, icmpv6::NO_ROUTE, 0),
         IcmpError::AdministrativelyProhibited => (icmpv6::UNREACHABLE, icmpv6::PROHIBITED, 0),
+        IcmpError::Other { kind, code } => (kind, code, 0),
     };
     let pseudo = Sum::of(&source.octets())
         .bytes(&destination.octets())

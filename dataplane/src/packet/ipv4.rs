@@ -36,7 +36,7 @@ pub(super) mod field {
     pub(in crate::packet) const DESTINATION: usize = 16;
 }
 
-const DONT_FRAGMENT: u16 = 0x4000;
+pub(super) const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const OFFSET: u16 = 0x1fff;
 

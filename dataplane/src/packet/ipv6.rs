@@ -144,6 +144,51 @@ pub fn transport(next_header: u8, payload: &[u8]) -> Result<Transport, BadExtens
     }
 }
 
+/// A fragment header and what surrounds it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FoundFragment {
+    /// The header.
+    pub header: FragmentHeader,
+    /// The protocol number of what follows it.
+    pub carries: u8,
+    /// Length of the extension headers up to its end.
+    pub offset: usize,
+}
+
+/// The fragment header among the extension headers at the start of `payload`, if there is one. Of
+/// each fragment the extension headers in front of it are the same (RFC 8200 4.5).
+pub fn fragment(next_header: u8, payload: &[u8]) -> Option<FoundFragment> {
+    let (mut kind, mut offset) = (next_header, 0);
+    for _ in 0..MAX_EXTENSIONS {
+        let length = match kind {
+            FRAGMENT => {
+                let bytes: [u8; 8] = head(payload, offset).ok()?;
+                let word = load16(&bytes, 2);
+                let header = FragmentHeader {
+                    offset: word >> 3,
+                    more: word & 1 != 0,
+                    id: load32(&bytes, 4),
+                };
+                return Some(FoundFragment {
+                    header,
+                    carries: bytes[0],
+                    offset: offset + bytes.len(),
+                });
+            }
+            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => options_length(payload, offset).ok()?,
+            AUTHENTICATION => {
+                let [_, words, ..]: [u8; 8] = head(payload, offset).ok()?;
+                (usize::from(words) + 2) * 4
+            }
+            _ => return None,
+        };
+        let [next, ..]: [u8; 2] = head(payload, offset).ok()?;
+        kind = next;
+        offset += length;
+    }
+    None
+}
+
 /// The rare part of [`transport`], out of line.
 #[inline(never)]
 fn walk(mut found: Transport, payload: &[u8]) -> Result<Transport, BadExtension> {

@@ -2,10 +2,24 @@
 
 use super::Context;
 use crate::buffer::PacketBuffer;
-use crate::packet::{Headers, MacAddress, Offloads, Parsed, parse, punt_class};
-use crate::verdict::{DropReason, PortId, PuntClass, Verdict};
+use crate::forwarding::NeighbourState;
+use crate::packet::{Headers, MacAddress, Offloads, Parsed, arp, ethernet, parse, punt_class};
+use crate::verdict::{DropReason, Neighbour, PortId, PuntClass, Verdict};
+use std::net::IpAddr;
 
 impl Context<'_> {
+    /// True if the frame lies in one buffer, no tag was taken out of it, and it is to its port's
+    /// MAC address or one of its virtual ones.
+    #[inline]
+    pub(super) fn is_for_us_untagged<P: PacketBuffer>(&self, packet: &P) -> bool {
+        packet.is_contiguous()
+            && packet.vlan().is_none()
+            && (packet.data().first_chunk()).is_some_and(|destination| {
+                let port = self.forwarding.port(PortId(packet.port() as u8));
+                port.is_some_and(|port| port.owns(MacAddress(*destination)))
+            })
+    }
+
     /// Checks and parses a frame and trims Ethernet padding off it. `Err` is the verdict on frames
     /// that go no further: malformed, foreign, link-layer or multicast ones.
     #[inline]
@@ -57,11 +71,43 @@ impl Context<'_> {
         Ok(headers)
     }
 
+    /// A packet for the Linux stack is punted, unless its class has had its share.
+    #[cold]
+    pub(super) fn police<P: PacketBuffer>(&mut self, packet: &P, class: PuntClass) -> Verdict {
+        let frame = packet.data();
+        let station = frame.first_chunk().map_or(MacAddress::ZERO, |header| {
+            ethernet::Header::read(header).source
+        });
+        let known = class == PuntClass::Arp
+            && speaker(frame).is_some_and(|address| {
+                let port = PortId(packet.port() as u8);
+                let state = self.forwarding.neighbour(Neighbour { port, address });
+                state == Some(NeighbourState::Reachable(station))
+            });
+        if self.state.punts.admit(class, station, known, self.now) {
+            Verdict::Punt(class)
+        } else {
+            Verdict::Drop(class.policed())
+        }
+    }
+
     /// The verdict on a packet for the Linux stack.
     pub(super) fn punt(&self, port: PortId, class: PuntClass) -> Verdict {
         match self.forwarding.port(port) {
             Some(port) if port.kernel_interface => Verdict::Punt(class),
             Some(_) | None => Verdict::Drop(DropReason::NoKernelInterface),
         }
+    }
+}
+
+/// The address that ARP or discovery speaks for: the sender's.
+fn speaker(frame: &[u8]) -> Option<IpAddr> {
+    match parse(frame, Offloads::default()).ok()? {
+        Parsed::Arp { l3, .. } => {
+            let message = frame.get(usize::from(l3)..)?.first_chunk()?;
+            Some(arp::Message::read(message)?.sender_ip.into())
+        }
+        Parsed::Ip(headers) => headers.source_ip(frame),
+        Parsed::Other { .. } => None,
     }
 }

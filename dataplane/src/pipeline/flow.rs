@@ -3,28 +3,32 @@
 //! The order of decisions and all exceptions follow the kernel's `ip_vs_in`/`ip_vs_out` as the
 //! specification describes them (spec 2.2, 3.3, 3.5, 3.6).
 
-use super::{Context, Pass, Spare, WorkerState};
+use super::signal::{is_opening, signal};
+use super::{Context, Pass, Spare, WorkerState, account, helper};
 use crate::address::{Address, Endpoint, FiveTuple, Protocol};
 use crate::buffer::PacketBuffer;
 use crate::connection::{
-    Binding, Connection, Direction, Eviction, InsertError, Signal, Slot, State, Table, TcpState,
-    Transition,
+    Binding, Connection, Direction, Eviction, InsertError, SctpState, Signal, Slot, State, Table,
+    TcpState, Transition,
 };
 use crate::counters::Event;
-use crate::packet::{Fragment, Headers, Parsed, punt_class, tcp};
+use crate::ftp::DATA_PORT;
+use crate::packet::{Headers, Parsed, punt_class, tcp};
 use crate::scheduler::Request;
-use crate::service::{Orphans, RealId, RealServer, Serve, Services, Standing, VirtualService};
+use crate::service::{
+    Forward, Orphans, RealId, RealRecord, RealServer, RealShared, Serve, ServiceId, Services,
+    Standing, VirtualService,
+};
 use crate::steering;
 use crate::verdict::{DropReason, PortId, PuntClass, Verdict, WorkerId};
 use arrayvec::ArrayVec;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Servers that may be passed over for one connection because their reply key is taken.
 const MAX_EXCLUDED: usize = 16;
-/// A client using this source port is never scheduled: it would be the data end of active FTP.
-const FTP_DATA: u16 = 20;
 
 /// What to do with a packet of a known connection.
-enum Known {
+pub(super) enum Known {
     /// Forward it.
     Forward,
     /// The connection has ended: treat the packet as one of no connection.
@@ -35,6 +39,83 @@ enum Known {
     Reset,
 }
 
+/// The first packet of a connection to be.
+pub(super) struct FirstPacket<'a, A> {
+    pub(super) headers: &'a Headers,
+    pub(super) flow: &'a Flow<A>,
+    /// `None` = no packet of the flow itself: an ICMP error about it.
+    pub(super) signal: Option<Signal>,
+}
+
+/// The server a connection is to be made to.
+pub(super) struct Target<'a> {
+    pub(super) service: ServiceId,
+    pub(super) real: RealId,
+    pub(super) address: IpAddr,
+    /// 0 = the client's.
+    pub(super) port: u16,
+    pub(super) forward: Forward,
+    pub(super) shared: &'a RealShared,
+    /// Upper and lower.
+    pub(super) thresholds: (u32, u32),
+    /// Generation of the template it is under.
+    pub(super) control: Option<u8>,
+}
+
+impl Target<'_> {
+    /// What never changes of a connection of `tuple`.
+    pub(super) fn binding<A: Address>(
+        &self,
+        tuple: &FiveTuple<A>,
+    ) -> Result<Binding<A>, DropReason> {
+        // A tunnel may lead to the other family; its other end is then in the server's record
+        // only, and the connection holds nothing that looks like one.
+        let address = match (A::from_ip(self.address), self.forward) {
+            (Some(address), _) => address,
+            (None, Forward::Tunnel(_)) => A::UNSPECIFIED,
+            (None, _) => return Err(DropReason::NotSupported),
+        };
+        // DR cannot map ports, and a port-0 service keeps the client's.
+        let keeps_port = !self.forward.sees_replies() || self.port == 0;
+        let port = if keeps_port {
+            tuple.destination.port
+        } else {
+            self.port
+        };
+        Ok(Binding {
+            protocol: tuple.protocol,
+            client: tuple.source,
+            vip: tuple.destination,
+            local: tuple.source,
+            destination: Endpoint::new(address, port),
+            real: self.real,
+            service: self.service,
+            forward: self.forward,
+        })
+    }
+}
+
+/// Whose packet it is.
+pub(super) struct Flow<A> {
+    pub(super) tuple: FiveTuple<A>,
+    /// Of the tuple.
+    pub(super) hash: u64,
+    /// The connection, and which way the packet travels.
+    pub(super) found: Option<(Slot, Direction)>,
+}
+
+impl<A: Address> Flow<A> {
+    /// Looks for the connection of `tuple`.
+    pub(super) fn find(table: &Table<A>, tuple: FiveTuple<A>) -> Self {
+        let hash = table.hash(&tuple);
+        Self {
+            tuple,
+            hash,
+            found: table.lookup_hashed(hash, &tuple),
+        }
+    }
+}
+
 impl Context<'_> {
     /// A packet with ports.
     #[inline]
@@ -43,16 +124,26 @@ impl Context<'_> {
         table: &mut Table<A>,
         packet: &mut P,
         headers: &Headers,
-        tuple: &FiveTuple<A>,
-        hash: u64,
+        flow: &Flow<A>,
         spare: &mut impl Spare<P>,
     ) -> Verdict {
-        if let Some((slot, direction)) = table.lookup_hashed(hash, tuple) {
-            match self.known(table, slot, direction, headers) {
+        let mut replaced = None;
+        if let Some((slot, direction)) = flow.found {
+            // Linux looks at a reply's hops before IPVS sees it: one that ends here changes nothing.
+            if direction == Direction::Output && headers.ttl <= 1 {
+                return self.forward(table.get(slot), direction, packet, headers, spare);
+            }
+            match self.known(table, slot, direction, packet.data(), headers) {
                 Known::Forward => {
-                    return self.forward(table.get(slot), direction, packet, headers, spare);
+                    return self.deliver(table.get(slot), direction, packet, headers, spare);
                 }
-                Known::Over => self.end(table, slot),
+                Known::Over if self.is_over(table.get(slot)) => self.end(table, slot),
+                Known::Over => {
+                    let old = table.remove(slot);
+                    // Its name may be the new one's in a moment.
+                    self.state.disown(self.services, &old);
+                    replaced = Some(old);
+                }
                 Known::Decided(verdict) => return verdict,
                 Known::Reset => {
                     self.end(table, slot);
@@ -62,40 +153,72 @@ impl Context<'_> {
         }
         if self.state.workers > 1
             && self.pass == Pass::First
-            && let Some(owner) = self.owner(PortId(packet.port() as u8), tuple)
+            && let Some(owner) = self.owner(PortId(packet.port() as u8), &flow.tuple)
             && owner != self.state.worker
         {
+            if let Some(old) = replaced {
+                self.state.discount(self.services, &old);
+            }
             return Verdict::Redirect(owner);
         }
-        self.unknown(table, packet, headers, tuple, spare)
+        let verdict = self.unknown(table, packet, headers, flow, spare);
+        // The kernel's timers collect the old connection, so it still counts while the server of the
+        // new one is chosen.
+        if let Some(old) = replaced {
+            self.state.discount(self.services, &old);
+        }
+        verdict
     }
 
     /// The worker that must have a connection of this tuple, if it is not whoever receives it
     /// (DESIGN §5, rules 2 and 3).
-    fn owner<A: Address>(&self, port: PortId, tuple: &FiveTuple<A>) -> Option<WorkerId> {
+    pub(super) fn owner<A: Address>(&self, port: PortId, tuple: &FiveTuple<A>) -> Option<WorkerId> {
+        if let Some(client) = self.data_client(tuple) {
+            return Some(steering::owner(client, self.state.workers));
+        }
         let (source, destination) = (tuple.source, tuple.destination);
         let services = self.services;
-        let vip = destination.address.into();
-        if let Some(service) = services.find(tuple.protocol, vip, destination.port) {
+        let (client, vip) = (source.address.into(), destination.address.into());
+        if let Some(service) = services.find(tuple.protocol, client, vip, destination.port)
+            && self.is_served(service, vip)
+        {
             let few_queues = self
                 .forwarding
                 .port(port)
                 .is_some_and(|port| port.queues < u16::from(self.state.workers));
-            let dealt = service.ever_translated || few_queues;
-            return dealt.then(|| steering::owner(source, self.state.workers));
+            let owner = || steering::owner(source, self.state.workers);
+            if service.ever_translated || few_queues {
+                return Some(owner());
+            }
+            if !service.shared.is_dealt(tuple.protocol, self.now) {
+                return None;
+            }
+            let owner = owner();
+            if owner != self.state.worker {
+                // It may have a connection that was made under this rule.
+                let timeouts = &services.timeouts;
+                service.shared.deal(tuple.protocol, self.now, timeouts);
+            }
+            return Some(owner);
         }
         services
             .is_real(tuple.protocol, source.address.into(), source.port)
             .then(|| steering::owner(destination, self.state.workers))
     }
 
+    /// True if the service is served here at `vip`, the destination of a packet.
+    pub(super) fn is_served(&self, service: &VirtualService, vip: IpAddr) -> bool {
+        service.serve == Serve::Always || self.forwarding.serves(vip)
+    }
+
     /// Applies the rules for packets of known connections and accounts for the packet.
     #[inline]
-    fn known<A: Address>(
+    pub(super) fn known<A: Address>(
         &mut self,
         table: &mut Table<A>,
         slot: Slot,
         direction: Direction,
+        frame: &[u8],
         headers: &Headers,
     ) -> Known {
         let connection = table.get(slot);
@@ -106,19 +229,27 @@ impl Context<'_> {
         if let Pass::Retry(_) = self.pass {
             return Known::Forward;
         }
-        if connection.is_expired(self.now) {
+        if self.is_over(connection) {
             self.count(Event::ConnectionsExpired);
             return Known::Over;
         }
-        // As long as fragments are not reassembled: the later ones find no connection, so the
-        // first alone would be of no use to anyone.
-        if headers.fragment != Fragment::Whole {
-            return Known::Decided(Verdict::Drop(DropReason::Fragment));
+        let signal = match signal(frame, headers) {
+            Ok(signal) => signal,
+            Err(reason) => return Known::Decided(Verdict::Drop(reason)),
+        };
+        let opening = is_opening(signal);
+        if opening && helper::is_succeeded(self.services, connection) {
+            return Known::Over;
         }
-        let syn = binding.protocol == Protocol::Tcp && is_opening(headers.tcp_flags);
-        if syn && direction == Direction::Input {
+        if opening && direction == Direction::Input {
             let ipvs = &self.services.ipvs;
-            if may_be_reused(connection, ipvs.conn_reuse_mode) {
+            // Who is under a template or another connection stays with its server, and who has
+            // others under itself.
+            if connection.control().is_none()
+                && !connection.is_expected()
+                && may_be_reused(connection, ipvs.conn_reuse_mode)
+                && !helper::is_needed(self.services, connection)
+            {
                 return Known::Over;
             }
             if ipvs.expire_nodest_conn && real.standing == Standing::Listed && real.weight == 0 {
@@ -128,18 +259,20 @@ impl Context<'_> {
         if let Standing::Gone(orphans) = real.standing {
             match (orphans, direction) {
                 // A removed server gets no new flows, also not one on the ports of an old one.
-                (Orphans::Keep, Direction::Input) if syn && is_closing(connection.state()) => {
+                (Orphans::Keep, Direction::Input) if opening && is_closing(connection.state()) => {
                     return Known::Over;
                 }
                 (Orphans::Keep, _) => {}
                 (Orphans::Reschedule, Direction::Input) => return Known::Over,
                 // A datagram may always be a first one, and cannot be answered by a reset.
                 (Orphans::Expire | Orphans::Reset, Direction::Input)
-                    if syn || binding.protocol != Protocol::Tcp =>
+                    if opening || binding.protocol == Protocol::Udp =>
                 {
                     return Known::Over;
                 }
-                (Orphans::Reset, Direction::Input) => return Known::Reset,
+                (Orphans::Reset, Direction::Input) if binding.protocol == Protocol::Tcp => {
+                    return Known::Reset;
+                }
                 // The kernel's switch is about client packets; replies it lets pass.
                 (Orphans::Reschedule | Orphans::Silent, Direction::Output) => {}
                 (
@@ -149,41 +282,47 @@ impl Context<'_> {
             }
         }
         self.count(Event::ConnectionHits);
-        let cell = real.shared.cell(self.state.worker);
-        let bytes = headers.ip_length() as u64;
-        match direction {
-            Direction::Input => {
-                cell.in_packets.add(1);
-                cell.in_bytes.add(bytes);
-            }
-            Direction::Output => {
-                cell.out_packets.add(1);
-                cell.out_bytes.add(bytes);
-            }
-        }
-        let transition = table.on_packet(
-            slot,
+        account(
+            real.shared.cell(self.state.worker),
             direction,
-            signal(headers),
-            self.now,
-            &self.services.timeouts,
-            self.services.ipvs.table,
+            headers.ip_length() as u64,
         );
-        match transition {
-            Transition::None => {}
-            Transition::BecameActive => {
-                cell.inactive.sub(1);
-                cell.active.add(1);
-            }
-            Transition::BecameInactive => {
-                cell.active.sub(1);
-                cell.inactive.add(1);
-            }
-        }
+        self.account_state(table, slot, direction, signal, real);
         Known::Forward
     }
 
-    fn end<A: Address>(&mut self, table: &mut Table<A>, slot: Slot) {
+    /// Takes a packet of a connection into account, in its server's counts too.
+    #[inline]
+    pub(super) fn account_state<A: Address>(
+        &self,
+        table: &mut Table<A>,
+        slot: Slot,
+        direction: Direction,
+        signal: Signal,
+        real: &RealRecord,
+    ) {
+        let unassured = table.get(slot).is_unassured();
+        let transition = table.on_packet(
+            slot,
+            direction,
+            signal,
+            self.now,
+            &self.services.timeouts,
+            self.state.defence.tcp_table(A::FAMILY),
+        );
+        match transition {
+            Transition::None => {}
+            Transition::BecameActive => real.shared.counts(self.state.worker).turn(true),
+            Transition::BecameInactive => real.shared.counts(self.state.worker).turn(false),
+        }
+        let connection = table.get(slot);
+        if unassured && !connection.is_unassured() {
+            self.state.assure(self.services, connection);
+        }
+        helper::note_closing(self.services, connection);
+    }
+
+    pub(super) fn end<A: Address>(&mut self, table: &mut Table<A>, slot: Slot) {
         let connection = table.remove(slot);
         self.state.unbind(self.services, &connection);
     }
@@ -194,157 +333,245 @@ impl Context<'_> {
         table: &mut Table<A>,
         packet: &mut P,
         headers: &Headers,
-        tuple: &FiveTuple<A>,
+        flow: &Flow<A>,
         spare: &mut impl Spare<P>,
     ) -> Verdict {
-        self.count(Event::ConnectionMisses);
+        // A datagram that had to wait was counted, and has passed the defences, before.
+        let again = self.chosen(packet).is_some();
+        if !again {
+            self.count(Event::ConnectionMisses);
+        }
+        let tuple = &flow.tuple;
+        if let Some(verdict) = self.claim_expected(table, packet, headers, tuple, spare) {
+            return verdict;
+        }
         let vip = tuple.destination.address.into();
         let services = self.services;
-        let Some(service) = services.find(tuple.protocol, vip, tuple.destination.port) else {
+        let client = tuple.source.address.into();
+        let port = tuple.destination.port;
+        let Some(service) = services.find(tuple.protocol, client, vip, port) else {
+            if let Some(verdict) = self.spoken(table, packet, headers, flow, spare) {
+                return verdict;
+            }
+            if services.ipvs.nat_icmp_send
+                && let Some(verdict) = self.refuse_stray_reply(packet, headers, tuple)
+            {
+                return verdict;
+            }
             return self.not_ours(packet, headers, vip, spare);
         };
         // Nobody else may speak for one of our addresses; a connection from one would loop.
-        if self.forwarding.is_local(tuple.source.address.into()) {
+        if self.forwarding.is_local(client) {
             return Verdict::Drop(DropReason::MartianSource);
         }
-        if service.serve == Serve::WhileLocal && !self.forwarding.is_local(vip) {
-            return Verdict::Drop(DropReason::VipBackup);
+        if !self.is_served(service, vip) {
+            // A mark's prefixes and ports also fit what only passes through this box.
+            return self.not_ours(packet, headers, vip, spare);
         }
-        if headers.fragment != Fragment::Whole {
-            return Verdict::Drop(DropReason::Fragment);
+        if again
+            && let Some(verdict) = self.without_entry_again(service, packet, headers, tuple, spare)
+        {
+            return verdict;
         }
-        let schedulable = match tuple.protocol {
-            Protocol::Tcp => {
-                let opening = headers.tcp_flags & tcp::SYN != 0 || services.ipvs.sloppy_tcp;
-                opening && headers.tcp_flags & tcp::RST == 0
-            }
-            Protocol::Udp => true,
-            Protocol::Sctp => return Verdict::Drop(DropReason::NotSupported),
+        let signal = match signal(packet.data(), headers) {
+            Ok(signal) => signal,
+            Err(reason) => return Verdict::Drop(reason),
         };
-        if !schedulable || tuple.source.port == FTP_DATA {
-            return self.to_stack(packet, headers);
+        let schedulable = match signal {
+            Signal::Tcp(flags) => {
+                (is_opening(signal) || services.ipvs.sloppy_tcp) && flags & tcp::RST == 0
+            }
+            Signal::Udp => true,
+            Signal::Sctp(_) => is_opening(signal) || services.ipvs.sloppy_sctp,
+        };
+        // Whoever sends from FTP's data port would be the server's end of active FTP. What an FTP
+        // service does not take, its host may: other services are on such ports too.
+        let taken = tuple.source.port != DATA_PORT && service.takes(port);
+        if !schedulable || !taken {
+            // It may go on with a flow that found no room when it began.
+            if taken
+                && table.is_full()
+                && let Some(verdict) = self.without_entry(service, packet, headers, tuple, spare)
+            {
+                return verdict;
+            }
+            let bypass = self.bypass(service, packet, headers, vip, spare);
+            return bypass.unwrap_or_else(|| self.to_stack(packet, headers));
         }
-        match self.schedule(table, service, headers, tuple) {
+        if !again && self.state.defence.drops_packet(A::FAMILY) {
+            return Verdict::Drop(DropReason::DropPacket);
+        }
+        if service.one_packet && signal == Signal::Udp {
+            return self.one_packet(service, packet, headers, flow, spare);
+        }
+        match self.schedule(table, service, packet.data(), headers, flow, Some(signal)) {
             Ok(slot) => {
                 self.count(Event::ConnectionsCreated);
-                self.forward(table.get(slot), Direction::Input, packet, headers, spare)
+                let (worker, workers) = (self.state.worker, self.state.workers);
+                if workers > 1 {
+                    let owned = || steering::owner(tuple.source, workers) == worker;
+                    service.shared.made(owned);
+                }
+                self.attach(table, slot);
+                self.deliver(table.get(slot), Direction::Input, packet, headers, spare)
             }
             Err(DropReason::NoServer) => {
+                if let Some(verdict) = self.bypass(service, packet, headers, vip, spare) {
+                    return verdict;
+                }
+                if service.is_data(port) {
+                    return self.to_stack(packet, headers);
+                }
                 service.shared.unserved(self.state.worker).add(1);
                 self.no_server(service, packet, headers)
+            }
+            Err(DropReason::TableFull) => {
+                let verdict = self.without_entry(service, packet, headers, tuple, spare);
+                verdict.unwrap_or(Verdict::Drop(DropReason::TableFull))
             }
             Err(reason) => Verdict::Drop(reason),
         }
     }
 
     /// Chooses a server and makes the connection, accounted for its first packet.
-    fn schedule<A: Address>(
+    pub(super) fn schedule<A: Address>(
         &mut self,
         table: &mut Table<A>,
         service: &VirtualService,
+        frame: &[u8],
         headers: &Headers,
-        tuple: &FiveTuple<A>,
+        flow: &Flow<A>,
+        signal: Option<Signal>,
     ) -> Result<Slot, DropReason> {
+        if let Some(persistence) = service.persistence {
+            let first = FirstPacket {
+                headers,
+                flow,
+                signal,
+            };
+            return self.schedule_persistent(table, service, persistence, frame, &first);
+        }
         let mut excluded = ArrayVec::<RealId, MAX_EXCLUDED>::new();
         loop {
-            let request = Request {
-                list: &service.list,
-                cell: service.shared.scheduler(self.state.worker),
-                worker: self.state.worker,
-                workers: self.state.workers,
-                source: (tuple.source.address.fold(), tuple.source.port),
-                destination: (tuple.destination.address.fold(), tuple.destination.port),
-                excluded: &excluded,
-            };
             let none_left = if excluded.is_empty() {
                 DropReason::NoServer
             } else {
                 DropReason::ReplyKeyInUse
             };
-            let server = service
-                .scheduler
-                .pick(&request)
-                .and_then(|index| service.list.servers.get(index))
+            let server = self
+                .pick(service, &flow.tuple, &excluded)
                 .ok_or(none_left)?;
-            let address = A::from_ip(server.address).ok_or(DropReason::NotSupported)?;
-            // DR cannot map ports, and a port-0 service keeps the client's.
-            let keeps_port = !server.forward.sees_replies() || server.port == 0;
-            let port = if keeps_port {
-                tuple.destination.port
-            } else {
-                server.port
-            };
-            let binding = Binding {
-                protocol: tuple.protocol,
-                client: tuple.source,
-                vip: tuple.destination,
-                local: tuple.source,
-                destination: Endpoint::new(address, port),
-                real: server.id,
+            let target = Target {
                 service: service.id,
+                real: server.id,
+                address: server.address,
+                port: server.port,
                 forward: server.forward,
+                shared: &server.shared,
+                thresholds: (server.upper_threshold, server.lower_threshold),
+                control: None,
             };
-            let mut connection = Connection::new(binding, self.now);
-            let transition = connection.on_packet(
-                Direction::Input,
-                signal(headers),
-                self.now,
-                &self.services.timeouts,
-                self.services.ipvs.table,
-            );
-            match self.insert(table, connection) {
-                Ok(slot) => return Ok(self.bound(server, headers, transition, slot)),
-                Err(InsertError::ReplyKeyInUse(holder))
-                    if table.get(holder).is_expired(self.now) =>
-                {
-                    // Dead, only not collected yet: out of the way, and the same server again.
-                    self.count(Event::ConnectionsExpired);
-                    self.end(table, holder);
-                    if let Ok(slot) = self.insert(table, connection) {
-                        return Ok(self.bound(server, headers, transition, slot));
-                    }
-                    return Err(DropReason::TableFull);
-                }
-                Err(InsertError::ReplyKeyInUse(_)) => {
+            let first = FirstPacket {
+                headers,
+                flow,
+                signal,
+            };
+            match self.connect(table, &target, &first) {
+                Err(DropReason::ReplyKeyInUse) => {
                     if excluded.try_push(server.id).is_err() {
                         return Err(DropReason::ReplyKeyInUse);
                     }
                 }
-                // The look-up just missed, so only a table that is full is left.
-                Err(InsertError::Full | InsertError::KeyInUse(_)) => {
-                    return Err(DropReason::TableFull);
-                }
+                result => return result,
             }
         }
     }
 
-    /// Accounts a new connection and its first packet to its server.
-    fn bound(
+    /// The scheduler's choice for a flow, none of the `excluded`.
+    pub(super) fn pick<'s, A: Address>(
         &self,
-        server: &RealServer,
-        headers: &Headers,
-        transition: Transition,
-        slot: Slot,
-    ) -> Slot {
-        let cell = server.shared.cell(self.state.worker);
+        service: &'s VirtualService,
+        tuple: &FiveTuple<A>,
+        excluded: &[RealId],
+    ) -> Option<&'s RealServer> {
+        let request = Request {
+            list: &service.list,
+            cell: service.shared.scheduler(self.state.worker),
+            worker: self.state.worker,
+            workers: self.state.workers,
+            source: (tuple.source.address.fold(), tuple.source.port),
+            destination: (tuple.destination.address.fold(), tuple.destination.port),
+            excluded,
+            flags: service.scheduler_flags,
+            address: tuple.destination.address.into(),
+            localities: service.shared.localities(),
+            now: self.now,
+        };
+        let index = service.scheduler.pick(&request)?;
+        service.list.servers.get(index)
+    }
+
+    /// Makes the connection of a flow to `target`, accounted for its first packet.
+    ///
+    /// # Errors
+    /// `ReplyKeyInUse` if a live connection has its reply key: another server may do.
+    pub(super) fn connect<A: Address>(
+        &mut self,
+        table: &mut Table<A>,
+        target: &Target<'_>,
+        first: &FirstPacket<'_, A>,
+    ) -> Result<Slot, DropReason> {
+        let FirstPacket {
+            headers,
+            flow,
+            signal,
+        } = *first;
+        let binding = target.binding(&flow.tuple)?;
+        let mut connection = Connection::new(binding, self.now);
+        if let Some(generation) = target.control {
+            connection = connection.controlled(generation);
+        }
+        let transition = match signal {
+            Some(signal) => connection.on_packet(
+                Direction::Input,
+                signal,
+                self.now,
+                &self.services.timeouts,
+                self.state.defence.tcp_table(A::FAMILY),
+            ),
+            None => Transition::None,
+        };
+        let slot = match self.insert(table, flow.hash, connection) {
+            Ok(slot) => slot,
+            Err(InsertError::ReplyKeyInUse(holder)) if table.get(holder).is_expired(self.now) => {
+                // Dead, only not collected yet: out of the way, and the same server again.
+                self.count(Event::ConnectionsExpired);
+                self.end(table, holder);
+                let again = self.insert(table, flow.hash, connection);
+                again.map_err(|_| DropReason::TableFull)?
+            }
+            Err(InsertError::ReplyKeyInUse(_)) => return Err(DropReason::ReplyKeyInUse),
+            Err(InsertError::Full) => return Err(DropReason::TableFull),
+        };
+        let cell = target.shared.cell(self.state.worker);
         cell.connections.add(1);
         cell.in_packets.add(1);
         cell.in_bytes.add(headers.ip_length() as u64);
-        match transition {
-            Transition::BecameActive => cell.active.add(1),
-            Transition::None | Transition::BecameInactive => cell.inactive.add(1),
-        }
-        server.evaluate_overload();
-        slot
+        let active = transition == Transition::BecameActive;
+        target.shared.counts(self.state.worker).bind(active);
+        let (upper, lower) = target.thresholds;
+        target.shared.evaluate_overload(upper, lower);
+        Ok(slot)
     }
 
-    /// Inserts, making room by eviction if need be.
-    fn insert<A: Address>(
+    /// Inserts a connection whose key hashes to `hash`, making room by eviction if need be.
+    pub(super) fn insert<A: Address>(
         &mut self,
         table: &mut Table<A>,
+        hash: u64,
         connection: Connection<A>,
     ) -> Result<Slot, InsertError> {
-        match table.insert(connection, self.now) {
+        match table.insert_hashed(hash, connection, self.now) {
             Err(InsertError::Full) => {
                 let evicted = table.evict_one(self.now).ok_or(InsertError::Full)?;
                 self.count(match evicted.why {
@@ -354,7 +581,7 @@ impl Context<'_> {
                     }
                 });
                 self.state.unbind(self.services, &evicted.connection);
-                table.insert(connection, self.now)
+                table.insert_hashed(hash, connection, self.now)
             }
             result => result,
         }
@@ -363,6 +590,21 @@ impl Context<'_> {
     /// Packets without ports: ICMP, later fragments, other protocols.
     pub(super) fn not_balanced<P: PacketBuffer>(
         &mut self,
+        v4: &mut Table<Ipv4Addr>,
+        v6: &mut Table<Ipv6Addr>,
+        packet: &mut P,
+        headers: &Headers,
+        spare: &mut impl Spare<P>,
+    ) -> Verdict {
+        if let Some(verdict) = self.tunnel_error(v4, v6, packet, headers) {
+            return verdict;
+        }
+        self.passing(packet, headers, spare)
+    }
+
+    /// A packet that is of no service and tells nothing about one.
+    pub(super) fn passing<P: PacketBuffer>(
+        &mut self,
         packet: &mut P,
         headers: &Headers,
         spare: &mut impl Spare<P>,
@@ -370,9 +612,6 @@ impl Context<'_> {
         let Some(destination) = headers.destination_ip(packet.data()) else {
             return Verdict::Drop(DropReason::Truncated);
         };
-        if headers.fragment != Fragment::Whole && self.services.is_vip(destination) {
-            return Verdict::Drop(DropReason::Fragment);
-        }
         self.not_ours(packet, headers, destination, spare)
     }
 
@@ -381,13 +620,14 @@ impl Context<'_> {
         &mut self,
         packet: &mut P,
         headers: &Headers,
-        destination: std::net::IpAddr,
+        destination: IpAddr,
         spare: &mut impl Spare<P>,
     ) -> Verdict {
         if self.forwarding.is_local(destination) {
             return self.to_stack(packet, headers);
         }
-        if self.services.is_vip(destination) {
+        // Somebody else has it now, or it is between two boxes: never back to the LAN.
+        if self.services.is_vip(destination) || self.forwarding.is_virtual(destination) {
             return Verdict::Drop(DropReason::VipBackup);
         }
         self.transit(packet, headers, destination, spare)
@@ -406,34 +646,27 @@ impl Context<'_> {
 }
 
 impl WorkerState {
+    /// A connection has ended.
+    pub(super) fn unbind<A: Address>(&mut self, services: &Services, connection: &Connection<A>) {
+        self.disown(services, connection);
+        self.discount(services, connection);
+    }
+
+    /// Takes an ended connection's name out of everything that knows it by its name.
+    pub(super) fn disown<A: Address>(&mut self, services: &Services, connection: &Connection<A>) {
+        self.detach(services, connection);
+        self.leave_template(services, connection);
+    }
+
     /// Takes an ended connection out of its server's counts.
-    pub(super) fn unbind<A: Address>(&self, services: &Services, connection: &Connection<A>) {
+    pub(super) fn discount<A: Address>(&mut self, services: &Services, connection: &Connection<A>) {
         // Control keeps the record of a server until no worker has connections of it.
         let Some(real) = services.real(connection.binding().real) else {
             return;
         };
-        let cell = real.shared.cell(self.worker);
-        if connection.is_active() {
-            cell.active.sub(1);
-        } else {
-            cell.inactive.sub(1);
-        }
-        real.shared
-            .evaluate_overload(real.upper_threshold, real.lower_threshold);
-    }
-}
-
-/// A SYN that asks for a new connection (the kernel's `is_new_conn`: SYN set, whatever else).
-fn is_opening(tcp_flags: u8) -> bool {
-    tcp_flags & tcp::SYN != 0
-}
-
-/// What the packet tells the state machine.
-fn signal(headers: &Headers) -> Signal {
-    if headers.protocol == Protocol::Tcp.number() {
-        Signal::Tcp(headers.tcp_flags)
-    } else {
-        Signal::Udp
+        let counts = real.shared.counts(self.worker);
+        counts.unbind(connection.is_active());
+        real.evaluate_overload();
     }
 }
 
@@ -441,13 +674,15 @@ fn signal(headers: &Headers) -> Signal {
 /// half-closed ones whose replies we do not see.
 fn may_be_reused<A: Address>(connection: &Connection<A>, mode: u8) -> bool {
     match connection.state() {
-        State::Tcp(TcpState::TimeWait | TcpState::Close) => mode != 0,
+        State::Tcp(TcpState::TimeWait | TcpState::Close) | State::Sctp(SctpState::Closed) => {
+            mode != 0
+        }
         State::Tcp(TcpState::FinWait) => mode & 2 != 0 && connection.is_no_output(),
         _ => false,
     }
 }
 
-/// The connection is over or about to be: a SYN on it can only ask for a new one.
+/// The connection is over or about to be: a SYN or INIT on it can only ask for a new one.
 fn is_closing(state: State) -> bool {
     matches!(
         state,
@@ -457,6 +692,12 @@ fn is_closing(state: State) -> bool {
                 | TcpState::Close
                 | TcpState::CloseWait
                 | TcpState::LastAck
+        ) | State::Sctp(
+            SctpState::ShutdownSent
+                | SctpState::ShutdownReceived
+                | SctpState::ShutdownAckSent
+                | SctpState::Rejected
+                | SctpState::Closed
         )
     )
 }

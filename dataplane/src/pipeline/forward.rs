@@ -6,18 +6,18 @@
 use super::{Context, Outcome, Pass, Spare};
 use crate::address::Address;
 use crate::buffer::PacketBuffer;
-use crate::connection::{Connection, Direction};
+use crate::connection::{Binding, Connection, Direction};
 use crate::counters::Event;
 use crate::forwarding::{Adjacency, Resolution};
 use crate::packet::icmp_error::IcmpError;
-use crate::packet::{Headers, fragment, rewrite};
+use crate::packet::{Fragment, Headers, fragment, rewrite};
 use crate::service::{Forward, Transit};
 use crate::verdict::{DropReason, Verdict};
 use arrayvec::ArrayVec;
 use std::net::IpAddr;
 
 /// A way out that the packet fits through.
-struct Exit {
+pub(super) struct Exit {
     adjacency: Adjacency,
     /// The packet exceeds the MTU but may be cut.
     oversize: bool,
@@ -35,19 +35,19 @@ impl Context<'_> {
         spare: &mut impl Spare<P>,
     ) -> Verdict {
         let binding = connection.binding();
-        let virtual_address: IpAddr = binding.vip.address.into();
+        if headers.fragment == Fragment::First {
+            self.state.forwarded.set(binding, direction);
+        }
         match (binding.forward, direction) {
             (Forward::Dr, _) => {
-                let to = binding.destination.address.into();
-                let exit = match self.exit(packet, headers, to, Some(virtual_address)) {
+                let exit = match self.exit_to_server(packet, headers, binding) {
                     Ok(exit) => exit,
                     Err(verdict) => return verdict,
                 };
                 self.send(packet, headers, &exit, spare)
             }
             (Forward::Nat, Direction::Input) => {
-                let to = binding.destination.address.into();
-                let exit = match self.exit(packet, headers, to, Some(virtual_address)) {
+                let exit = match self.exit_to_server(packet, headers, binding) {
                     Ok(exit) => exit,
                     Err(verdict) => return verdict,
                 };
@@ -71,7 +71,10 @@ impl Context<'_> {
                 self.send(packet, headers, &exit, spare)
             }
             (Forward::Local, _) => self.to_stack(packet, headers),
-            (Forward::FullNat | Forward::Tunnel(_), _) => Verdict::Drop(DropReason::NotSupported),
+            (Forward::Tunnel(tunnel), _) => {
+                self.forward_into_tunnel(binding, tunnel, packet, headers, spare)
+            }
+            (Forward::FullNat, _) => Verdict::Drop(DropReason::NotSupported),
         }
     }
 
@@ -104,23 +107,62 @@ impl Context<'_> {
         }
     }
 
+    /// The way to a connection's server, if the packet may take it.
+    #[inline]
+    pub(super) fn exit_to_server<A: Address, P: PacketBuffer>(
+        &mut self,
+        packet: &mut P,
+        headers: &Headers,
+        binding: &Binding<A>,
+    ) -> Result<Exit, Verdict> {
+        let address = binding.destination.address;
+        let ways = &mut self.state.ways;
+        let way = ways.towards(self.forwarding, binding.real, address, flow_of(headers));
+        let speaker = Some(binding.vip.address.into());
+        match way {
+            Some(adjacency) => self.through(packet, headers, adjacency, speaker),
+            // A server on this very box (spec 2.3): only NAT changes anything.
+            None if binding.forward == Forward::Nat && self.forwarding.is_local(address.into()) => {
+                Err(self.deliver_here(packet, headers, binding.destination))
+            }
+            None => self.exit(packet, headers, address.into(), speaker),
+        }
+    }
+
     /// The way to `address`, if the packet may take it.
     ///
     /// `speaker` is who ICMP errors come from: the VIP towards clients; `None` = the address of
     /// the port the packet came in on, as a router would.
     #[inline]
-    fn exit<P: PacketBuffer>(
+    pub(super) fn exit<P: PacketBuffer>(
         &mut self,
         packet: &mut P,
         headers: &Headers,
         address: IpAddr,
         speaker: Option<IpAddr>,
     ) -> Result<Exit, Verdict> {
-        let hash = u32::from(headers.source_port) << 16 | u32::from(headers.destination_port);
-        let adjacency = match self.forwarding.resolve(address, hash) {
-            Resolution::Ready(adjacency) => adjacency,
-            Resolution::Unresolved(neighbour) if self.pass != Pass::Retry(Outcome::Failed) => {
-                return Err(Verdict::Wait(neighbour));
+        let adjacency = self.way_out(packet, headers, address, speaker)?;
+        self.through(packet, headers, adjacency, speaker)
+    }
+
+    /// The way to `address` whatever the packet is like, or what becomes of the packet if there is
+    /// none; `speaker` as for [`Self::exit`].
+    #[inline]
+    pub(super) fn way_out<P: PacketBuffer>(
+        &mut self,
+        packet: &mut P,
+        headers: &Headers,
+        address: IpAddr,
+        speaker: Option<IpAddr>,
+    ) -> Result<Adjacency, Verdict> {
+        match self.forwarding.resolve(address, flow_of(headers)) {
+            Resolution::Ready(adjacency) => Ok(adjacency),
+            // Also one that did not answer the last time: it may be back, and the kernel, too,
+            // asks before it tells the client.
+            Resolution::Unresolved(neighbour) | Resolution::Failed(neighbour)
+                if self.pass != Pass::Retry(Outcome::Failed) =>
+            {
+                Err(Verdict::Wait(neighbour))
             }
             Resolution::Unresolved(neighbour) | Resolution::Failed(neighbour) => {
                 // It may be back: have the kernel look again, for the packets to come.
@@ -132,22 +174,37 @@ impl Context<'_> {
                     rewrite::decrement_ttl(packet.data_mut(), headers);
                 }
                 let error = IcmpError::HostUnreachable;
-                return Err(self.answer(
-                    packet,
-                    headers,
-                    error,
-                    speaker,
-                    DropReason::NeighbourFailed,
-                ));
+                let reason = DropReason::NeighbourFailed;
+                Err(self.answer(packet, headers, error, speaker, reason))
             }
             Resolution::NoRoute | Resolution::Elsewhere => {
                 let error = IcmpError::HostUnreachable;
-                return Err(self.answer(packet, headers, error, speaker, DropReason::NoRoute));
+                Err(self.answer(packet, headers, error, speaker, DropReason::NoRoute))
             }
-            Resolution::Down => return Err(Verdict::Drop(DropReason::PortDown)),
-            Resolution::Blackhole => return Err(Verdict::Drop(DropReason::Blackhole)),
-            Resolution::Local => return Err(self.to_stack(packet, headers)),
-        };
+            Resolution::Down => Err(Verdict::Drop(DropReason::PortDown)),
+            Resolution::Prohibited if speaker.is_none() => {
+                let error = IcmpError::AdministrativelyProhibited;
+                Err(self.answer(packet, headers, error, speaker, DropReason::Blackhole))
+            }
+            Resolution::Blackhole if speaker.is_none() => Err(Verdict::Drop(DropReason::Blackhole)),
+            // To LVS any route that leads nowhere is an unreachable server.
+            Resolution::Blackhole | Resolution::Prohibited => {
+                let error = IcmpError::HostUnreachable;
+                Err(self.answer(packet, headers, error, speaker, DropReason::Blackhole))
+            }
+            Resolution::Local => Err(self.to_stack(packet, headers)),
+        }
+    }
+
+    /// Whether the packet may go that way, as [`Self::exit`].
+    #[inline]
+    fn through<P: PacketBuffer>(
+        &mut self,
+        packet: &mut P,
+        headers: &Headers,
+        adjacency: Adjacency,
+        speaker: Option<IpAddr>,
+    ) -> Result<Exit, Verdict> {
         if headers.ttl <= 1 {
             let error = IcmpError::TimeExceeded;
             return Err(self.answer(packet, headers, error, speaker, DropReason::TtlExpired));
@@ -166,7 +223,7 @@ impl Context<'_> {
 
     /// Takes the hop off, addresses the frame, and cuts it if it must be.
     #[inline]
-    fn send<P: PacketBuffer>(
+    pub(super) fn send<P: PacketBuffer>(
         &mut self,
         packet: &mut P,
         headers: &Headers,
@@ -215,4 +272,10 @@ impl Context<'_> {
             Err(reason) => Verdict::Drop(reason.into()),
         }
     }
+}
+
+/// What spreads flows over the next hops of a route: the ports.
+#[inline]
+fn flow_of(headers: &Headers) -> u32 {
+    u32::from(headers.source_port) << 16 | u32::from(headers.destination_port)
 }

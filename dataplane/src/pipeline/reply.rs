@@ -46,6 +46,7 @@ impl Context<'_> {
             IcmpError::HostUnreachable
             | IcmpError::NetworkUnreachable
             | IcmpError::AdministrativelyProhibited => Event::IcmpHostUnreachable,
+            IcmpError::Other { .. } => Event::IcmpRelayed,
         });
         self.send_back(packet, receiver)
     }
@@ -61,7 +62,7 @@ impl Context<'_> {
         match service.no_server {
             NoServer::Drop => Verdict::Drop(DropReason::NoServer),
             NoServer::Unreachable => {
-                let vip = Some(service.key.address);
+                let vip = headers.destination_ip(packet.data());
                 let error = IcmpError::PortUnreachable;
                 self.answer(packet, headers, error, vip, DropReason::NoServer)
             }

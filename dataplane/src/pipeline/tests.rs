@@ -4,13 +4,31 @@
 //! wherever they do not differ. Each test states which counters moved.
 
 mod admission;
+mod bad_input;
+mod captured;
+mod defence;
 mod errors;
+mod ftp;
+mod ftp_data;
 mod lifetime;
+mod local_node;
+mod marks;
+mod model;
+mod one_packet;
+mod persistence;
+mod recorded;
+mod related;
 mod removal;
 mod rewriting;
 mod scheduling;
+mod sctp;
+mod short_way;
+mod stateless;
 mod steering;
+mod stray;
 mod table;
+mod tunnel;
+mod virtual_router;
 mod waiting;
 
 use super::world::{self, Plan, ServicePlan, endpoint, host_mac, port_mac};
@@ -91,6 +109,13 @@ impl Site {
         }
     }
 
+    fn sctp(self) -> Self {
+        Self {
+            protocol: Protocol::Sctp,
+            ..self
+        }
+    }
+
     /// Host `host` of net `net`, in the text of either family.
     fn host(self, net: u8, host: u8, port: u16) -> SocketAddr {
         endpoint(&match self.family {
@@ -138,11 +163,12 @@ impl Site {
     fn between(self, source: SocketAddr, destination: SocketAddr) -> PacketBuilder {
         match self.protocol {
             Protocol::Udp => PacketBuilder::udp(source, destination),
-            _ => PacketBuilder::tcp(source, destination),
+            Protocol::Sctp => PacketBuilder::sctp(source, destination).payload([1, 0, 0, 4]),
+            Protocol::Tcp => PacketBuilder::tcp(source, destination),
         }
     }
 
-    /// What a client sends: a datagram, or a SYN unless other flags are set.
+    /// What a client sends: a datagram, an INIT unless there is another payload, or a SYN unless other flags are set.
     fn request(self, port: u16) -> PacketBuilder {
         let client = self.client(port);
         self.between(client, self.vip())
@@ -188,15 +214,16 @@ impl Site {
         };
         match self.protocol {
             Protocol::Udp => ip + 8,
-            _ => ip + 20,
+            Protocol::Sctp => ip + 16,
+            Protocol::Tcp => ip + 20,
         }
     }
 
     /// What a new connection to `host` moves.
     fn created(self, host: u8) -> String {
         let count = match self.protocol {
-            Protocol::Udp => "inactive",
-            _ => "active",
+            Protocol::Udp | Protocol::Sctp => "inactive",
+            Protocol::Tcp => "active",
         };
         format!(
             "connection_misses 1, connections_created 1, {host}.connections 1, {host}.{count} 1, \

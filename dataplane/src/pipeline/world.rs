@@ -7,25 +7,30 @@
 //!         fd00:1::x                                       VIPs 10.0.1.50, fd00:1::50
 //! ```
 //!
-//! Behind the gateway is 10.0.9.0/24 (fd00:9::/64); 203.0.113.0/24 is a blackhole; nothing else
-//! has a route. A [`Plan`] says what is configured; [`World::edit`] is a reload. The world is
+//! Behind the gateway is 10.0.9.0/24 (fd00:9::/64); 203.0.113.0/24 is a blackhole and
+//! 198.51.100.0/24 prohibited; nothing else has a route. A [`Plan`] says what is configured; [`World::edit`] is a reload. The world is
 //! strict: a packet sent must be right in every length and checksum, one punted or waiting
-//! untouched, and a test has to name every counter that moved ([`World::moved`]).
+//! untouched (a packet for a NAT server on this box: translated), and a test has to name every counter that moved ([`World::moved`]).
+
+mod control;
+
+pub use control::Control;
+use control::Identities;
 
 use super::{Outcome, Parts, Pass, Pipeline, Spare};
-use crate::address::Protocol;
+use crate::address::{Family, Protocol};
 use crate::buffer::{Frame, PacketBuffer};
-use crate::connection::{Millis, Timeouts};
+use crate::connection::{Millis, TableMemory, Timeouts};
 use crate::counters::WorkerCounters;
-use crate::epoch::{self, Publisher};
-use crate::forwarding::{Forwarding, NeighbourState, NextHop, PortInfo, Route};
+use crate::epoch;
+use crate::forwarding::{Forwarding, NeighbourState, NextHop, PortInfo, Route, VirtualAddresses};
 use crate::job::{Action, ConnectionRow, Filter, Job};
 use crate::packet::MacAddress;
 use crate::packet::builder::{PacketBuilder, verify};
-use crate::scheduler::SchedulerKind;
+use crate::scheduler::{SchedulerFlags, SchedulerKind};
 use crate::service::{
-    Forward, IpvsSettings, NoServer, Orphans, RealId, RealRecord, RealServer, RealShared, Serve,
-    ServerList, ServiceId, ServiceKey, ServiceShared, Services, Standing, Transit, VirtualService,
+    Forward, IpvsSettings, MarkRule, NoServer, Orphans, Persistence, Serve, ServiceKey, Services,
+    Transit,
 };
 use crate::verdict::{DropReason, Neighbour, PortId, Verdict, WorkerId};
 use crossbeam_queue::ArrayQueue;
@@ -40,16 +45,24 @@ use std::sync::atomic::Ordering::Relaxed;
 pub struct ServicePlan {
     /// Transport protocol.
     pub protocol: Protocol,
-    /// VIP and port.
+    /// VIP and port; of a mark's service only the family counts.
     pub vip: SocketAddr,
+    /// Instead of the VIP: the service of this mark, for all protocols.
+    pub fwmark: Option<u32>,
     /// Scheduler.
     pub scheduler: SchedulerKind,
+    /// Its flags.
+    pub scheduler_flags: SchedulerFlags,
     /// Method of all its servers.
     pub forward: Forward,
     /// When it is served.
     pub serve: Serve,
     /// What clients get when nothing can serve.
     pub no_server: NoServer,
+    /// How its clients stay on their servers.
+    pub persistence: Option<Persistence>,
+    /// Every datagram is scheduled for itself.
+    pub one_packet: bool,
     /// Its servers in file order.
     pub reals: Vec<RealPlan>,
 }
@@ -72,6 +85,8 @@ pub struct RealPlan {
 pub struct Plan {
     /// Services.
     pub services: Vec<ServicePlan>,
+    /// `[mark NAME]`, in order.
+    pub marks: Vec<MarkRule>,
     /// `[ipvs]`.
     pub ipvs: IpvsSettings,
     /// `[timeouts]`.
@@ -82,6 +97,10 @@ pub struct Plan {
     pub orphans: Orphans,
     /// Whether the VIPs are addresses of this box.
     pub vips_local: bool,
+    /// Addresses of virtual routers.
+    pub virtual_addresses: VirtualAddresses,
+    /// MAC addresses of virtual routers that are Active on the first port.
+    pub virtual_macs: Vec<MacAddress>,
     /// MTU of the two ports.
     pub mtu: [u16; 2],
     /// Whether the ports are up.
@@ -96,6 +115,8 @@ pub struct Plan {
     pub failed: Vec<IpAddr>,
     /// Room in each connection table.
     pub connections: usize,
+    /// Room in the IPv6 table, if another.
+    pub connections_v6: Option<usize>,
 }
 
 impl Plan {
@@ -103,11 +124,14 @@ impl Plan {
     pub fn new(services: Vec<ServicePlan>) -> Self {
         Self {
             services,
+            marks: Vec::new(),
             ipvs: IpvsSettings::default(),
             timeouts: Timeouts::default(),
             transit: Transit::Kernel,
             orphans: Orphans::Keep,
             vips_local: true,
+            virtual_addresses: VirtualAddresses::default(),
+            virtual_macs: Vec::new(),
             mtu: [1500; 2],
             up: [true; 2],
             queues: 1,
@@ -115,6 +139,7 @@ impl Plan {
             unknown: Vec::new(),
             failed: Vec::new(),
             connections: 1024,
+            connections_v6: None,
         }
     }
 }
@@ -125,11 +150,26 @@ impl ServicePlan {
         Self {
             protocol,
             vip: endpoint(vip),
+            fwmark: None,
             scheduler: SchedulerKind::Rr,
+            scheduler_flags: SchedulerFlags::NONE,
             forward,
             serve: Serve::WhileLocal,
             no_server: NoServer::Unreachable,
+            persistence: None,
+            one_packet: false,
             reals: reals.iter().map(|real| RealPlan::new(real)).collect(),
+        }
+    }
+}
+
+impl ServicePlan {
+    /// Its identity.
+    pub fn key(&self) -> ServiceKey {
+        let (address, port) = (self.vip.ip(), self.vip.port());
+        match self.fwmark {
+            None => ServiceKey::new(self.protocol, address, port),
+            Some(mark) => ServiceKey::of_mark(Family::of(address), mark),
         }
     }
 }
@@ -177,20 +217,19 @@ pub fn host_mac(address: IpAddr) -> MacAddress {
 #[derive(Debug)]
 pub struct World {
     worker: WorkerId,
+    workers: u8,
     /// The pipeline.
     pub pipeline: Pipeline,
     /// The clock, for the next call.
     pub now: Millis,
     /// Packets the pipeline made itself, and how many it may still make.
     pub tray: Tray,
-    plan: Plan,
-    services: Publisher<Services>,
-    forwarding: Publisher<Forwarding>,
+    control: Control,
     counters: Arc<CachePadded<WorkerCounters>>,
     asks: Arc<ArrayQueue<Neighbour>>,
-    reals: Vec<(ServiceKey, RealRecord)>,
-    shared: Vec<(ServiceKey, Arc<ServiceShared>, ServerList)>,
     seen: BTreeMap<String, u64>,
+    /// Fragments that wait for the first of their datagram, by seat.
+    held: Vec<Option<Frame>>,
 }
 
 /// Packets made by the pipeline: fragments.
@@ -213,9 +252,6 @@ impl Spare<Frame> for Tray {
     }
 }
 
-/// Workers that servers and services have cells for: more than any test runs.
-const WORKERS: usize = 4;
-
 impl World {
     /// Builds what `plan` says.
     pub fn new(plan: Plan) -> Self {
@@ -224,6 +260,16 @@ impl World {
 
     /// The world as worker `worker` of `workers` sees it.
     pub fn of_workers(plan: Plan, worker: WorkerId, workers: u8) -> Self {
+        Self::sharing(plan, worker, workers, Identities::default())
+    }
+
+    /// Another worker of the same box: the same servers and services, tables of its own.
+    pub fn beside(&self, worker: WorkerId) -> Self {
+        let (plan, identities) = (self.control.plan.clone(), self.control.identities.clone());
+        Self::sharing(plan, worker, self.workers, identities)
+    }
+
+    fn sharing(plan: Plan, worker: WorkerId, workers: u8, identities: Identities) -> Self {
         let (services, mut service_readers) = epoch::channel(Services::default(), 1);
         let (forwarding, mut forwarding_readers) = epoch::channel(Forwarding::default(), 1);
         let counters = Arc::<CachePadded<WorkerCounters>>::default();
@@ -235,24 +281,30 @@ impl World {
             forwarding: forwarding_readers.remove(0),
             counters: Arc::clone(&counters),
             asks: Arc::clone(&asks),
+            templates: Arc::clone(&identities.templates),
             connections_v4: plan.connections,
-            connections_v6: plan.connections,
+            connections_v6: plan.connections_v6.unwrap_or(plan.connections),
+            table_memory: TableMemory::default(),
         });
         let mut world = Self {
+            held: vec![None; pipeline.fragment_seats()],
             pipeline,
             worker,
+            workers,
             now: Millis(1_000_000),
             tray: Tray {
                 sent: Vec::new(),
                 buffers: usize::MAX,
             },
-            plan,
-            services,
-            forwarding,
+            control: Control {
+                workers: usize::from(workers),
+                plan,
+                services,
+                forwarding,
+                identities,
+            },
             counters,
             asks,
-            reals: Vec::new(),
-            shared: Vec::new(),
             seen: BTreeMap::new(),
         };
         world.edit(|_| {});
@@ -261,16 +313,18 @@ impl World {
 
     /// Changes the plan and publishes it: a reload, seen by the next burst.
     pub fn edit(&mut self, change: impl FnOnce(&mut Plan)) {
-        change(&mut self.plan);
-        let services = self.build_services();
-        self.services.publish(services);
-        self.forwarding.publish(build_forwarding(&self.plan));
+        self.control.edit(change);
         self.pipeline.refresh();
     }
 
     /// The services snapshot published last.
     pub fn services(&self) -> &Services {
-        self.services.current()
+        self.control.services()
+    }
+
+    /// Takes the world apart into its worker's and control's part, for two threads.
+    pub fn apart(self) -> (Pipeline, Control) {
+        (self.pipeline, self.control)
     }
 
     /// Gives the pipeline away, for a worker, with its counters and the queue of its questions.
@@ -311,12 +365,37 @@ impl World {
         (verdict, packet)
     }
 
+    /// Takes a frame through the pipeline, and then those that had waited for it.
+    ///
+    /// # Panics
+    /// As [`Self::receive`].
+    pub fn process(&mut self, mut packet: Frame, pass: Pass) -> Vec<(Verdict, Frame)> {
+        let verdict = self.pass(&mut packet, pass);
+        let mut all = vec![(verdict, packet)];
+        while let Some(seat) = self.pipeline.next_released() {
+            let held = self.held[usize::from(seat.0)].take();
+            let mut packet = held.expect("a fragment in a seat that is named");
+            let verdict = self.pass(&mut packet, Pass::Held);
+            assert!(!matches!(verdict, Verdict::Hold(_)), "held twice");
+            all.push((verdict, packet));
+        }
+        all
+    }
+
     /// Takes a frame that has waited through the pipeline again.
     ///
     /// # Panics
     /// As [`Self::receive`].
     pub fn retry(&mut self, packet: &mut Frame, outcome: Outcome) -> Verdict {
         self.pass(packet, Pass::Retry(outcome))
+    }
+
+    /// Takes a packet through the pipeline as it is, marks of a worker included.
+    ///
+    /// # Panics
+    /// As [`Self::receive`].
+    pub fn process_marked(&mut self, packet: &mut Frame, pass: Pass) -> Verdict {
+        self.pass(packet, pass)
     }
 
     /// The frame that leaves on `out` when `packet` arrives on `port`.
@@ -352,6 +431,15 @@ impl World {
         for _ in 0..=self.pipeline.connections() {
             self.pipeline.maintain(self.now);
         }
+        while let Some((seat, _)) = self.pipeline.next_discarded() {
+            let held = self.held[usize::from(seat.0)].take();
+            assert!(held.is_some(), "nothing in {seat:?}");
+        }
+    }
+
+    /// Fragments that wait for the first of their datagram.
+    pub fn held(&self) -> usize {
+        self.held.iter().flatten().count()
     }
 
     /// Lists the connections, as a control task does.
@@ -419,28 +507,39 @@ impl World {
     /// Every counter that is not zero.
     fn totals(&self) -> BTreeMap<String, u64> {
         let mut totals: BTreeMap<String, u64> = self.counters.moved().into_iter().collect();
-        for (_, record) in &self.reals {
+        for (_, record) in &self.control.identities.reals {
             let cell = record.shared.cell(self.worker);
-            for (field, counter) in [
-                ("active", &cell.active),
-                ("inactive", &cell.inactive),
-                ("connections", &cell.connections),
-                ("in_packets", &cell.in_packets),
-                ("in_bytes", &cell.in_bytes),
-                ("out_packets", &cell.out_packets),
-                ("out_bytes", &cell.out_bytes),
+            let own = record.shared.counts(self.worker).own();
+            for (field, value) in [
+                ("active", own.active),
+                ("inactive", own.inactive),
+                ("templates", record.shared.templates().load(Relaxed)),
+                ("connections", cell.connections.value()),
+                ("in_packets", cell.in_packets.value()),
+                ("in_bytes", cell.in_bytes.value()),
+                ("out_packets", cell.out_packets.value()),
+                ("out_bytes", cell.out_bytes.value()),
             ] {
                 let total = totals
                     .entry(format!("{}.{field}", record.name))
                     .or_default();
-                *total = total.wrapping_add(counter.value());
+                *total = total.wrapping_add(value);
             }
         }
-        for (_, shared, _) in &self.shared {
-            *totals.entry("unserved".to_owned()).or_default() += shared.unserved_total();
+        for known in &self.control.identities.known {
+            *totals.entry("unserved".to_owned()).or_default() += known.shared.unserved_total();
         }
         totals.retain(|_, value| *value != 0);
         totals
+    }
+
+    /// Whether a server of the plan is an address of the box.
+    fn has_local_server(&self) -> bool {
+        let services = self.control.plan.services.iter();
+        services.flat_map(|service| &service.reals).any(|real| {
+            let forwarding = self.pipeline.forwarding();
+            forwarding.is_local(real.address.ip())
+        })
     }
 
     fn pass(&mut self, packet: &mut Frame, pass: Pass) -> Verdict {
@@ -452,115 +551,29 @@ impl World {
         let [verdict] = verdicts;
         let after = packet.data();
         match verdict {
+            // What Linux sends is its own business.
+            Verdict::Tx(_) if after == before => {}
             Verdict::Tx(_) => assert_eq!(verify(after), Ok(()), "{after:02x?}"),
-            Verdict::Punt(_) | Verdict::Wait(_) => {
+            // For a server on this box.
+            Verdict::Punt(class) if after != before && self.has_local_server() => {
+                assert_eq!(verify(after), Ok(()), "{after:02x?}");
+                self.counters.punted(class).add(1);
+            }
+            Verdict::Punt(_) | Verdict::Wait(_) | Verdict::Hold(_) => {
                 assert_eq!(after, &before[..after.len()], "untouched but for padding");
+                if let Verdict::Hold(seat) = verdict {
+                    self.held[usize::from(seat.0)] = Some(packet.clone());
+                    return verdict;
+                }
+                if let Verdict::Punt(class) = verdict {
+                    // As a worker does whose ring has room.
+                    self.counters.punted(class).add(1);
+                }
             }
             Verdict::Drop(_) | Verdict::Redirect(_) => {}
         }
         verdict
     }
-
-    fn build_services(&mut self) -> Services {
-        for (_, record) in &mut self.reals {
-            record.standing = Standing::Gone(self.plan.orphans);
-            record.weight = 0;
-        }
-        let mut services = Vec::new();
-        for plan in &self.plan.services {
-            let key = ServiceKey {
-                protocol: plan.protocol,
-                address: plan.vip.ip(),
-                port: plan.vip.port(),
-            };
-            let known = self.shared.iter().position(|(known, ..)| *known == key);
-            let position = known.unwrap_or(self.shared.len());
-            if known.is_none() {
-                let fresh = (key, ServiceShared::new(WORKERS), ServerList::default());
-                self.shared.push(fresh);
-            }
-            let id = ServiceId(position as u32);
-            let servers = plan
-                .reals
-                .iter()
-                .map(|real| server(&mut self.reals, key, id, plan.forward, real))
-                .collect();
-            let (_, shared, list) = &mut self.shared[position];
-            *list = ServerList::rebuilt(Some(list), servers);
-            services.push(VirtualService {
-                id,
-                key,
-                name: "web".into(),
-                scheduler: plan.scheduler,
-                list: list.clone(),
-                serve: plan.serve,
-                no_server: plan.no_server,
-                ever_translated: plan.forward.sees_replies(),
-                shared: Arc::clone(shared),
-            });
-        }
-        let records = self.reals.iter().map(|(_, record)| Some(record.clone()));
-        Services::new(
-            services,
-            records.collect(),
-            self.plan.timeouts,
-            self.plan.ipvs,
-            self.plan.transit,
-        )
-    }
-}
-
-/// The server `plan` describes; its record is found or made.
-fn server(
-    reals: &mut Vec<(ServiceKey, RealRecord)>,
-    key: ServiceKey,
-    service: ServiceId,
-    forward: Forward,
-    plan: &RealPlan,
-) -> RealServer {
-    let (address, port) = (plan.address.ip(), plan.address.port());
-    let known = reals
-        .iter()
-        .position(|(of, record)| *of == key && record.address == address && record.port == port);
-    let shared = known.map_or_else(
-        || RealShared::new(WORKERS),
-        |at| Arc::clone(&reals[at].1.shared),
-    );
-    let record = RealRecord {
-        name: match address {
-            IpAddr::V4(address) => address.octets()[3].to_string(),
-            IpAddr::V6(address) => format!("{:x}", address.segments()[7]),
-        }
-        .into(),
-        service,
-        service_name: "test".into(),
-        forward,
-        address,
-        port,
-        protocol: key.protocol,
-        standing: Standing::Listed,
-        weight: plan.weight,
-        upper_threshold: plan.upper,
-        lower_threshold: plan.lower,
-        shared: Arc::clone(&shared),
-    };
-    let id = known.unwrap_or(reals.len());
-    match reals.get_mut(id) {
-        Some(slot) => slot.1 = record,
-        None => reals.push((key, record)),
-    }
-    let server = RealServer {
-        id: RealId(id as u32),
-        address,
-        port,
-        weight: plan.weight,
-        forward,
-        upper_threshold: plan.upper,
-        lower_threshold: plan.lower,
-        shared,
-    };
-    server.evaluate_overload();
-    server
 }
 
 fn build_forwarding(plan: &Plan) -> Forwarding {
@@ -573,7 +586,10 @@ fn build_forwarding(plan: &Plan) -> Forwarding {
         up: plan.up[usize::from(number)],
         kernel_interface: plan.kernel_interface,
         queues: plan.queues,
-        virtual_macs: Vec::new(),
+        virtual_macs: match number {
+            0 => plan.virtual_macs.clone(),
+            _ => Vec::new(),
+        },
         addresses: vec![
             net(&format!("10.0.{}.1/24", number + 1)),
             net(&format!("fd00:{}::1/64", number + 1)),
@@ -600,6 +616,7 @@ fn build_forwarding(plan: &Plan) -> Forwarding {
         (net("10.0.9.0/24"), via(0, Some("10.0.1.254"))),
         (net("fd00:9::/64"), via(0, Some("fd00:1::254"))),
         (net("203.0.113.0/24"), Route::Blackhole),
+        (net("198.51.100.0/24"), Route::Prohibited),
     ];
     routes.extend(
         local
@@ -629,4 +646,5 @@ fn build_forwarding(plan: &Plan) -> Forwarding {
         }
     }
     Forwarding::new(ports, local, routes, neighbours)
+        .with_virtual_addresses(Arc::new(plan.virtual_addresses.clone()))
 }

@@ -1,12 +1,27 @@
 //! The names of the schedulers, and the way from a name to its code.
 
+use super::dh::Dh;
+use super::fo::Fo;
+use super::hashed::HashTable;
+use super::lblc::Lblc;
+use super::lblcr::Lblcr;
 use super::lc::Lc;
+use super::mh::Mh;
+use super::none::Nobody;
+use super::nq::Nq;
+use super::ovf::Ovf;
 use super::rr::Rr;
+use super::sed::Sed;
+use super::sh::Sh;
+use super::twos::Twos;
 use super::wlc::Wlc;
 use super::wrr::Wrr;
-use super::{Request, Scheduler};
+use super::{Localities, MAGLEV_SLOTS, MaglevTables, Request, Scheduler, dh, sh};
+use crate::address::Family;
+use crate::service::RealServer;
 use std::fmt::{Display, Formatter};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use thiserror::Error;
 
@@ -42,11 +57,13 @@ pub enum SchedulerKind {
     Mh,
     /// The better of two random choices.
     Twos,
+    /// The kernel's `-s none`: nobody is ever chosen. No configuration file has it.
+    None,
 }
 
 impl SchedulerKind {
     /// Every scheduler.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Rr,
         Self::Wrr,
         Self::Lc,
@@ -61,6 +78,7 @@ impl SchedulerKind {
         Self::Ovf,
         Self::Mh,
         Self::Twos,
+        Self::None,
     ];
 
     /// Name as `ipvsadm -s` takes it.
@@ -80,15 +98,34 @@ impl SchedulerKind {
             Self::Ovf => "ovf",
             Self::Mh => "mh",
             Self::Twos => "twos",
+            Self::None => "none",
         }
     }
 
-    /// True if this release can schedule by it; a configuration that names another is refused.
-    pub const fn is_built(self) -> bool {
-        matches!(self, Self::Rr | Self::Wrr | Self::Lc | Self::Wlc)
+    /// The most servers a service can have by it, if there is a limit.
+    pub const fn most_servers(self) -> Option<usize> {
+        match self {
+            Self::Mh => Some(MAGLEV_SLOTS),
+            _ => None,
+        }
     }
 
-    /// Chooses a server: its index in the list. A scheduler that is not built chooses none.
+    /// True if the choice depends on how many connections the servers have now.
+    pub const fn compares_connections(self) -> bool {
+        match self {
+            Self::Lc
+            | Self::Wlc
+            | Self::Lblc
+            | Self::Lblcr
+            | Self::Sed
+            | Self::Nq
+            | Self::Ovf
+            | Self::Twos => true,
+            Self::Rr | Self::Wrr | Self::Dh | Self::Sh | Self::Fo | Self::Mh | Self::None => false,
+        }
+    }
+
+    /// Chooses a server: its index in the list.
     #[inline]
     pub fn pick(self, request: &Request<'_>) -> Option<usize> {
         match self {
@@ -96,17 +133,45 @@ impl SchedulerKind {
             Self::Wrr => staggered(&Wrr, request),
             Self::Lc => Lc.pick(request),
             Self::Wlc => Wlc.pick(request),
-            Self::Lblc
-            | Self::Lblcr
-            | Self::Dh
-            | Self::Sh
-            | Self::Sed
-            | Self::Nq
-            | Self::Fo
-            | Self::Ovf
-            | Self::Mh
-            | Self::Twos => None,
+            Self::Lblc => Lblc.pick(request),
+            Self::Lblcr => Lblcr.pick(request),
+            Self::Dh => Dh.pick(request),
+            Self::Sh => Sh.pick(request),
+            Self::Sed => Sed.pick(request),
+            Self::Nq => Nq.pick(request),
+            Self::Fo => Fo.pick(request),
+            Self::Ovf => Ovf.pick(request),
+            Self::Mh => Mh.pick(request),
+            Self::Twos => Twos.pick(request),
+            Self::None => Nobody.pick(request),
         }
+    }
+
+    /// The table by which it looks servers up for a service of `family`; `last_weights` are those
+    /// above 0.
+    pub(super) fn table(
+        self,
+        family: Family,
+        servers: &[RealServer],
+        last_weights: &[u32],
+        tables: &mut MaglevTables,
+    ) -> HashTable {
+        match self {
+            Self::Dh => HashTable::Buckets(Arc::new(dh::table(servers.len()))),
+            Self::Sh => HashTable::Buckets(Arc::new(sh::table(servers))),
+            Self::Mh => HashTable::Maglev(tables.table(family, servers, last_weights)),
+            _ => HashTable::None,
+        }
+    }
+
+    /// The map its workers share, empty.
+    pub(crate) fn localities(self, seed: u64) -> Option<Arc<Localities>> {
+        let members = match self {
+            Self::Lblc => 1,
+            Self::Lblcr => 2,
+            _ => return None,
+        };
+        Some(Arc::new(Localities::new(members, seed)))
     }
 }
 
@@ -153,7 +218,7 @@ mod tests {
         for kind in SchedulerKind::ALL {
             assert_eq!(kind.name().parse(), Ok(kind));
         }
-        assert!("none".parse::<SchedulerKind>().is_err());
+        assert!("rrr".parse::<SchedulerKind>().is_err());
         assert_eq!(SchedulerKind::default(), SchedulerKind::Wlc);
     }
 }

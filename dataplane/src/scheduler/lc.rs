@@ -1,6 +1,6 @@
 //! lc: the server with the fewest connections; weights only say who takes part.
 
-use super::least::least;
+use super::least::{Weighing, least};
 use super::{Request, Scheduler};
 
 /// Least connections.
@@ -9,6 +9,6 @@ pub(super) struct Lc;
 impl Scheduler for Lc {
     #[inline]
     fn pick(&self, request: &Request<'_>) -> Option<usize> {
-        least(request, |_| 1)
+        least(request, Weighing::TakingPart)
     }
 }

@@ -5,6 +5,10 @@
 //! difference between two configurations in that way (removals, then edits and additions in file
 //! order, as keepalived reloads) and records what the schedulers' carry-over needs.
 
+use super::candidates::Candidates;
+use super::hashed::HashTable;
+use super::{MaglevTables, SchedulerKind};
+use crate::address::Family;
 use crate::service::{ListChange, RealId, RealServer, ServerList};
 use hashbrown::{HashMap, HashSet};
 use rustc_hash::FxBuildHasher;
@@ -14,7 +18,32 @@ impl ServerList {
     /// list so far. Of two servers with one id the first counts.
     ///
     /// If neither membership nor a weight changes, generation and history stay as they are.
-    pub fn rebuilt(previous: Option<&Self>, servers: Vec<RealServer>) -> Self {
+    /// `scheduler` is who shall choose from it, for a service of `family`; `tables` are those of
+    /// other lists, to be shared.
+    pub fn rebuilt_for(
+        scheduler: SchedulerKind,
+        family: Family,
+        previous: Option<&Self>,
+        servers: Vec<RealServer>,
+        tables: &mut MaglevTables,
+    ) -> Self {
+        let mut list = Self::rebuilt(previous, servers);
+        list.table = scheduler.table(family, &list.servers, &list.last_weights, tables);
+        list
+    }
+
+    /// The same list for another scheduler, or the same one anew: the servers stay in their order,
+    /// and nobody remembers how they got there, as when the kernel changes a service's scheduler.
+    #[must_use]
+    pub fn restarted(mut self) -> Self {
+        self.history = Box::default();
+        self.predecessors.clear();
+        self.table = HashTable::None;
+        self
+    }
+
+    /// [`Self::rebuilt_for`] without what only some schedulers need.
+    pub(crate) fn rebuilt(previous: Option<&Self>, servers: Vec<RealServer>) -> Self {
         let mut replay = Replay::new(previous);
         let mut wanted = HashMap::with_capacity_and_hasher(servers.len(), FxBuildHasher);
         for server in &servers {
@@ -49,6 +78,8 @@ struct Replay {
 struct Weighted {
     id: RealId,
     weight: u32,
+    /// The latest weight above 0 since it was added; 0 if there was none.
+    last_weight: u32,
 }
 
 impl Replay {
@@ -66,10 +97,12 @@ impl Replay {
         let weights: Vec<_> = list
             .servers
             .iter()
+            .zip(&list.last_weights)
             .rev()
-            .map(|server| Weighted {
+            .map(|(server, last_weight)| Weighted {
                 id: server.id,
                 weight: server.weight,
+                last_weight: *last_weight,
             })
             .collect();
         Self {
@@ -121,7 +154,11 @@ impl Replay {
 
     fn add(&mut self, id: RealId, weight: u32) {
         self.predecessors.remove(&id);
-        self.weights.push(Weighted { id, weight });
+        self.weights.push(Weighted {
+            id,
+            weight,
+            last_weight: weight,
+        });
         self.tally.add(weight);
         self.record();
     }
@@ -131,6 +168,9 @@ impl Replay {
             self.tally.remove(server.weight);
             self.tally.add(weight);
             server.weight = weight;
+            if weight > 0 {
+                server.last_weight = weight;
+            }
         }
         self.record();
     }
@@ -159,13 +199,17 @@ impl Replay {
         for server in servers {
             by_id.entry(server.id).or_insert(server);
         }
+        let servers: Box<[RealServer]> = self
+            .weights
+            .iter()
+            .rev()
+            .filter_map(|server| by_id.remove(&server.id))
+            .collect();
         ServerList {
-            servers: self
-                .weights
-                .iter()
-                .rev()
-                .filter_map(|server| by_id.remove(&server.id))
-                .collect(),
+            candidates: Candidates::new(&servers),
+            last_weights: self.weights.iter().rev().map(|w| w.last_weight).collect(),
+            table: HashTable::None,
+            servers,
             generation: self.generation.max(1),
             history: self.history.into(),
             predecessors: self.predecessors,
@@ -216,7 +260,7 @@ impl FromIterator<u32> for Tally {
     }
 }
 
-fn gcd(a: u32, b: u32) -> u32 {
+pub(super) fn gcd(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 

@@ -1,7 +1,15 @@
 //! Sequences recorded from the kernel (servers .11, .12, ... in order of addition, one worker) and
 //! properties of every scheduler.
 
+mod hashing;
+mod places;
+mod properties;
+mod weighing;
+
 use super::*;
+use crate::address::Family;
+use crate::connection::Millis;
+use crate::connection_counts::CountTable;
 use crate::service::{Forward, RealShared};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -34,22 +42,52 @@ pub(super) fn with_weights(weights: &[(u32, u32)]) -> ServerList {
 /// A service that binds UDP connections to what its scheduler chooses.
 struct Service {
     kind: SchedulerKind,
+    flags: SchedulerFlags,
     list: ServerList,
     cell: SchedulerCell,
+    localities: Option<Arc<Localities>>,
     worker: WorkerId,
+    workers: u8,
+    /// Of every server after a reload.
+    upper_threshold: u32,
+    /// Whether its connections are active.
+    active: bool,
+    /// Where packets come from and go to.
+    source: (u32, u16),
+    destination: Ipv4Addr,
+    now: Millis,
 }
 
 impl Service {
     fn new(kind: SchedulerKind, weights: &[(u32, u32)]) -> Self {
-        Self::of(kind, with_weights(weights))
+        Self::of(kind, servers(weights))
     }
 
-    fn of(kind: SchedulerKind, list: ServerList) -> Self {
+    fn of(kind: SchedulerKind, servers: Vec<RealServer>) -> Self {
+        let tables = &mut MaglevTables::default();
+        let first = servers.first();
+        let family = first.map_or(Family::V4, |server| Family::of(server.address));
         Self {
             kind,
-            list,
+            flags: SchedulerFlags::NONE,
+            list: ServerList::rebuilt_for(kind, family, None, servers, tables),
             cell: SchedulerCell::default(),
+            localities: kind.localities(0),
             worker: WorkerId(0),
+            workers: 1,
+            upper_threshold: 0,
+            active: false,
+            source: (0x0a00_0164, 20000),
+            destination: Ipv4Addr::new(10, 0, 1, 50),
+            now: Millis(1_000_000),
+        }
+    }
+
+    /// A service of TCP connections.
+    fn active(self) -> Self {
+        Self {
+            active: true,
+            ..self
         }
     }
 
@@ -58,10 +96,14 @@ impl Service {
             list: &self.list,
             cell: &self.cell,
             worker: self.worker,
-            workers: self.worker.0 + 1,
-            source: (0x0a00_0164, 20000),
-            destination: (0x0a00_0132, 5001),
+            workers: self.workers,
+            source: self.source,
+            destination: (self.destination.to_bits(), 5001),
             excluded,
+            flags: self.flags,
+            address: self.destination.into(),
+            localities: self.localities.as_deref(),
+            now: self.now,
         })?;
         Some(&self.list.servers[index])
     }
@@ -69,7 +111,7 @@ impl Service {
     /// The id of the server a new connection is bound to.
     fn bind(&self) -> Option<u32> {
         let server = self.pick(&[])?;
-        server.shared.cell(WorkerId(0)).inactive.add(1);
+        server.shared.counts(WorkerId(0)).bind(self.active);
         server.evaluate_overload();
         Some(server.id.0)
     }
@@ -96,11 +138,14 @@ impl Service {
     fn reload(&mut self, weights: &[(u32, u32)]) {
         let mut servers = servers(weights);
         for server in &mut servers {
+            server.upper_threshold = self.upper_threshold;
             if let Some(old) = self.list.servers.iter().find(|old| old.id == server.id) {
                 server.shared = Arc::clone(&old.shared);
             }
         }
-        self.list = ServerList::rebuilt(Some(&self.list), servers);
+        let tables = &mut MaglevTables::default();
+        self.list =
+            ServerList::rebuilt_for(self.kind, Family::V4, Some(&self.list), servers, tables);
     }
 }
 
@@ -112,6 +157,7 @@ fn each_worker_begins_one_choice_later_in_rr_and_wrr() {
         for worker in 1..3 {
             let mut service = Service::new(kind, &weights);
             service.worker = WorkerId(worker);
+            service.workers = worker + 1;
             let skipped = usize::from(worker) * "13 ".len();
             assert!(
                 first[skipped..].starts_with(&service.sequence(9)),
@@ -126,8 +172,8 @@ type Recording = (SchedulerKind, &'static [(u32, u32)], &'static str);
 
 #[test]
 fn recorded_kernel_sequences_are_reproduced() {
-    use SchedulerKind::{Lc, Rr, Wlc, Wrr};
-    let recordings: [Recording; 9] = [
+    use SchedulerKind::{Fo, Lc, Nq, Ovf, Rr, Sed, Wlc, Wrr};
+    let recordings: [Recording; 14] = [
         (
             Rr,
             &[(11, 1), (12, 1), (13, 1)],
@@ -173,6 +219,20 @@ fn recorded_kernel_sequences_are_reproduced() {
             &[(11, 1), (12, 2), (13, 3)],
             "13 12 11 13 12 13 13 12 11 13 12 13 13 12 11 13 12 13 13 12",
         ),
+        // UDP connections are never active.
+        (
+            Sed,
+            &[(11, 1), (12, 2), (13, 3)],
+            "13 13 13 13 13 13 13 13 13 13",
+        ),
+        (
+            Nq,
+            &[(11, 1), (12, 2), (13, 3)],
+            "13 13 13 13 13 13 13 13 13 13",
+        ),
+        (Fo, &[(11, 1), (12, 3), (13, 2)], "12 12 12 12 12"),
+        (Fo, &[(11, 3), (12, 3)], "12 12 12 12 12"),
+        (Ovf, &[(11, 1), (12, 3), (13, 2)], "12 12 12 12 12 12 12 12"),
     ];
     for (kind, weights, recorded) in recordings {
         let flows = recorded.split(' ').count();
@@ -187,13 +247,13 @@ fn recorded_thresholds_divert_connections() {
     three[0].upper_threshold = 3;
     three[1].upper_threshold = 3;
     three[1].lower_threshold = 1;
-    let service = Service::of(SchedulerKind::Rr, ServerList::rebuilt(None, three));
+    let service = Service::of(SchedulerKind::Rr, three);
     assert_eq!(service.sequence(12), "13 12 11 13 12 11 13 12 11 13 13 13");
 
     let mut two = servers(&[(11, 1), (12, 1)]);
     two[0].upper_threshold = 2;
     two[1].upper_threshold = 2;
-    let service = Service::of(SchedulerKind::Rr, ServerList::rebuilt(None, two));
+    let service = Service::of(SchedulerKind::Rr, two);
     assert_eq!(service.sequence(10), "12 11 12 11");
     assert_eq!(service.bind(), None);
 }
@@ -205,15 +265,25 @@ fn overloaded_servers_come_back_below_the_lower_threshold() {
         SchedulerKind::Wrr,
         SchedulerKind::Lc,
         SchedulerKind::Wlc,
+        SchedulerKind::Sed,
+        SchedulerKind::Nq,
+        SchedulerKind::Fo,
+        SchedulerKind::Ovf,
+        SchedulerKind::Twos,
+        SchedulerKind::Dh,
+        SchedulerKind::Sh,
+        SchedulerKind::Mh,
+        // Not lblc: it has a destination stay with its server.
+        SchedulerKind::Lblcr,
     ] {
         let mut one = servers(&[(11, 2)]);
         one[0].upper_threshold = 4;
         one[0].lower_threshold = 2;
-        let service = Service::of(kind, ServerList::rebuilt(None, one));
+        let service = Service::of(kind, one);
         assert_eq!(service.sequence(9), "11 11 11 11", "{kind}");
         let server = &service.list.servers[0];
         for freed in 1..=3 {
-            server.shared.cell(WorkerId(0)).inactive.sub(1);
+            server.shared.counts(WorkerId(0)).unbind(false);
             server.evaluate_overload();
             assert_eq!(service.pick(&[]).is_some(), freed == 3, "{kind} {freed}");
         }
@@ -294,34 +364,52 @@ fn wlc_weighs_an_active_connection_like_257_inactive_ones() {
     let [newer, older] = &*service.list.servers else {
         unreachable!("two servers");
     };
-    newer.shared.cell(WorkerId(0)).active.add(1);
-    older.shared.cell(WorkerId(0)).inactive.add(257);
+    newer.shared.counts(WorkerId(0)).bind(true);
+    for _ in 0..257 {
+        older.shared.counts(WorkerId(0)).bind(false);
+    }
     assert_eq!(service.bind(), Some(12));
     assert_eq!(service.bind(), Some(11));
 }
 
 #[test]
-fn wlc_compares_huge_counts_without_overflow() {
+fn wlc_compares_the_largest_counts_and_weights_exactly() {
+    // 2^31 - 1 connections of each kind on both: only the weights tell them apart.
     let service = Service::new(SchedulerKind::Wlc, &[(11, 65535), (12, 65534)]);
     for server in &service.list.servers {
-        server.shared.cell(WorkerId(0)).active.add(u64::MAX / 4);
+        server
+            .shared
+            .counts(WorkerId(0))
+            .set_own(0x7fff_ffff, 0x7fff_ffff);
     }
-    assert!(service.bind().is_some());
+    assert_eq!(service.pick(&[]).map(|server| server.id), Some(RealId(11)));
 }
 
 #[test]
-fn a_scheduler_that_is_not_built_chooses_nobody() {
+fn the_scheduler_none_chooses_nobody() {
     for kind in SchedulerKind::ALL {
         let service = Service::new(kind, &[(11, 1)]);
-        assert_eq!(service.bind().is_some(), kind.is_built(), "{kind}");
+        assert_eq!(
+            service.bind().is_none(),
+            kind == SchedulerKind::None,
+            "{kind}"
+        );
     }
 }
 
-fn built() -> impl Strategy<Value = SchedulerKind> {
-    let built = SchedulerKind::ALL
-        .into_iter()
-        .filter(|kind| kind.is_built());
-    prop::sample::select(built.collect::<Vec<_>>())
+fn any_kind() -> impl Strategy<Value = SchedulerKind> {
+    prop::sample::select(SchedulerKind::ALL.to_vec())
+}
+
+/// True if it finds an eligible server whenever there is one.
+fn finds_any(kind: SchedulerKind, flags: SchedulerFlags) -> bool {
+    use SchedulerKind::{Dh, Mh, None, Ovf, Sh};
+    match kind {
+        Sh | Mh => flags.contains(SchedulerFlags::FALLBACK),
+        // All may be full.
+        Ovf | Dh | None => false,
+        _ => true,
+    }
 }
 
 fn numbered(weights: &[u32]) -> Vec<(u32, u32)> {
@@ -348,29 +436,102 @@ proptest! {
 
     #[test]
     fn only_eligible_servers_are_chosen_and_one_always_is_if_there_is_one(
-        kind in built(),
+        kind in any_kind(),
+        flags in 0u8..8,
+        source in any::<(u32, u16)>(),
         reloads in prop::collection::vec(
             (prop::collection::btree_map(0u32..6, 0u32..5, 0..6), 0usize..8), 1..8),
         overloaded in 0u32..8,
         excluded in prop::collection::vec(0u32..6, 0..3),
     ) {
         let excluded: Vec<_> = excluded.into_iter().map(RealId).collect();
-        let mut service = Service::new(kind, &[]);
+        let mut service = Service::new(kind, &[]).active();
+        service.upper_threshold = 1_000_000;
+        service.source = source;
+        service.flags = SchedulerFlags::with_bits(flags);
         for (weights, picks) in reloads {
             service.reload(&weights.into_iter().collect::<Vec<_>>());
             for server in &service.list.servers {
                 let flag = server.id.0 == overloaded;
-                server.shared.overloaded.store(flag, Relaxed);
+                server.shared.count_place().overloaded().store(flag, Relaxed);
             }
             let may_choose =
                 |server: &RealServer| server.is_eligible() && !excluded.contains(&server.id);
             let any = service.list.servers.iter().any(may_choose);
             for _ in 0..picks {
                 let chosen = service.pick(&excluded);
-                prop_assert_eq!(chosen.is_some(), any);
-                prop_assert!(chosen.is_none_or(may_choose));
+                // lblc may still have one when nobody takes new destinations.
+                if finds_any(kind, service.flags) && (any || kind != SchedulerKind::Lblc) {
+                    prop_assert_eq!(chosen.is_some(), any);
+                }
+                // lblc has a destination stay with its server in spite of the threshold.
+                let stays = |server: &RealServer| {
+                    kind == SchedulerKind::Lblc && excluded.is_empty() && server.weight > 0
+                };
+                prop_assert!(chosen.is_none_or(|server| may_choose(server) || stays(server)));
+                if let Some(server) = chosen {
+                    server.shared.counts(WorkerId(0)).bind(true);
+                }
             }
         }
+    }
+
+    #[test]
+    fn the_first_of_the_least_loaded_wins_wherever_their_counts_stand(
+        dividing in any::<bool>(),
+        workers in 1u8..4,
+        same_weight in any::<bool>(),
+        states in prop::collection::vec((0u32..4, 0u64..3, 0u64..300, any::<bool>()), 1..20),
+        places in Just((0..20).collect::<Vec<usize>>()).prop_shuffle(),
+        turned in 0usize..3,
+        limited in any::<bool>(),
+        excluded in prop::collection::vec(0u32..20, 0..2),
+    ) {
+        let mut table = CountTable::new(usize::from(workers));
+        let taken: Vec<_> = (0..20).map(|_| table.take()).collect();
+        let mut file = Vec::new();
+        for (index, (weight, active, inactive, overloaded)) in states.iter().enumerate() {
+            // In order, in order backwards, or anyhow.
+            let place = [index, 19 - index, places[index]][turned];
+            let shared = RealShared::with_counts(usize::from(workers), taken[place].clone());
+            shared.counts(WorkerId(0)).set_own(*active, *inactive);
+            shared.count_place().overloaded().store(limited && *overloaded, Relaxed);
+            file.push(RealServer {
+                weight: if same_weight { 2 } else { *weight },
+                upper_threshold: u32::from(limited && index % 2 == 0),
+                shared,
+                ..servers(&[(index as u32, 0)]).remove(0)
+            });
+        }
+        let list = ServerList::rebuilt(None, file);
+        let excluded: Vec<_> = excluded.into_iter().map(RealId).collect();
+        let kind = if dividing { SchedulerKind::Wlc } else { SchedulerKind::Lc };
+        let chosen = kind.pick(&Request {
+            list: &list,
+            cell: &SchedulerCell::default(),
+            worker: WorkerId(0),
+            workers,
+            source: (1, 2),
+            destination: (3, 4),
+            excluded: &excluded,
+            flags: SchedulerFlags::NONE,
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            localities: None,
+            now: Millis(0),
+        });
+        let mut best: Option<(usize, u64, u64)> = None;
+        for (index, server) in list.servers.iter().enumerate() {
+            if !server.is_eligible() || excluded.contains(&server.id) {
+                continue;
+            }
+            let connections = server.shared.counts(WorkerId(0)).estimate(workers);
+            let overhead = 257 * connections.active + connections.inactive;
+            let weight = if dividing { u64::from(server.weight) } else { 1 };
+            if best.is_none_or(|(_, least, its)| least * weight > overhead * its) {
+                best = Some((index, overhead, weight));
+            }
+        }
+        prop_assert_eq!(chosen, best.map(|(index, ..)| index));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! wlc: the server with the fewest connections for its weight; the default of ipvsadm.
 
-use super::least::least;
+use super::least::{Weighing, least};
 use super::{Request, Scheduler};
 
 /// Weighted least connections.
@@ -9,6 +9,6 @@ pub(super) struct Wlc;
 impl Scheduler for Wlc {
     #[inline]
     fn pick(&self, request: &Request<'_>) -> Option<usize> {
-        least(request, |server| server.weight)
+        least(request, Weighing::Dividing)
     }
 }

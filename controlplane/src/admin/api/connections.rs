@@ -42,6 +42,12 @@ pub struct Connection {
     pub protocol: Protocol,
     /// The kernel's name of its state, such as `ESTABLISHED`.
     pub state: String,
+    /// Whether it is a persistence template, which leads its client's connections to their server.
+    #[serde(default)]
+    pub template: bool,
+    /// What the persistence engine knows a template by: the Call-ID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pe_data: Option<String>,
     /// Seconds until it expires if no packet comes.
     pub expires_seconds: u64,
     /// The client.

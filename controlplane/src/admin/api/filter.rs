@@ -308,6 +308,8 @@ mod tests {
             real: "a".into(),
             worker: 0,
             packets: 7,
+            template: false,
+            pe_data: None,
             forward: Forward::Nat,
         }
     }

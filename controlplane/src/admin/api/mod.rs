@@ -12,25 +12,42 @@
 //! | `GET /v1/stats` | [`Stats`] |
 //! | `GET /v1/connections?FILTER` | [`Connections`] |
 //! | `POST /v1/connections/delete` with a [`ConnectionFilter`] | [`Deleted`] |
-//! | `POST /v1/reload` | [`ReloadReport`]; 409 when refused |
+//! | `GET /v1/ipvs` | [`IpvsTables`] |
+//! | `POST /v1/ipvs` with an [`IpvsBatch`] | [`IpvsOutcomes`] |
+//! | `GET /v1/vrrp` | [`Vrrp`] |
+//! | `POST /v1/vrrp/release` with a [`ReleaseRequest`] | [`Done`] |
+//! | `POST /v1/maintenance` with a [`MaintenanceRequest`] | [`Done`] |
+//! | `POST /v1/reload` with a [`ReloadRequest`] or nothing | [`ReloadReport`]; 409 when refused |
 //!
 //! Every other answer is an [`ErrorBody`] with a 4xx or 5xx status.
 
 mod connections;
 mod filter;
+mod ipvs;
 mod reload;
 mod services;
 mod stats;
 mod status;
+mod vrrp;
 
 pub use connections::{Connection, Connections, Deleted};
 pub use filter::{ConnectionFilter, Endpoint, FilterError, RealSelector};
-pub use reload::ReloadReport;
+pub use ipvs::{
+    IpvsBatch, IpvsCommand, IpvsForward, IpvsKey, IpvsOutcomes, IpvsQuery, IpvsRates, IpvsRefusal,
+    IpvsServer, IpvsServerKey, IpvsServerSettings, IpvsService, IpvsSettings, IpvsTables,
+    IpvsTimeouts, IpvsTunnel, Netmask, Owner, TunnelChecksum, TunnelType,
+};
+pub use reload::{ReloadReport, ReloadRequest};
 pub use services::{Counters, Forward, Protocol, RealServer, RealState, Service, Services};
 pub use stats::{Rates, Stats, StatsSet, WorkerStats};
+pub use status::Defence;
 pub use status::{
-    LastReload, LateWorker, Mempool, Port, Status, Steering, SteeringWay, Table, Worker,
+    LastReload, LateWorker, Mempool, Occupancy, Port, Status, Steering, SteeringWay, Table, Worker,
     WorkerState,
+};
+pub use vrrp::{
+    ActiveRouter, Done, LastTransition, Mail, MaintenanceRequest, ReleaseRequest, VirtualRouter,
+    Vrrp,
 };
 
 use serde::{Deserialize, Serialize};

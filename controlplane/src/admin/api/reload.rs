@@ -2,6 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
+/// What is asked of a reload; an empty body is the default.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReloadRequest {
+    /// The file's services and servers are what it says, also where a command changed them and the
+    /// file did not.
+    pub discard_overrides: bool,
+}
+
 /// The result of a reload. When it is refused the running configuration stays untouched.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]

@@ -80,6 +80,9 @@ pub struct RealServer {
     /// Whether the upper threshold keeps new connections away now.
     #[serde(default)]
     pub overloaded: bool,
+    /// Persistence templates that lead to it.
+    #[serde(default)]
+    pub persistent: u64,
     /// Established connections.
     #[serde(default)]
     pub active: u64,
@@ -156,7 +159,7 @@ impl Forward {
 }
 
 /// A transport protocol.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
     /// TCP.

@@ -1,6 +1,7 @@
 //! `GET /v1/status`: is the box well, and if not, which part of it.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The daemon as a whole.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -34,6 +35,12 @@ pub struct Status {
     pub tombstones: u64,
     /// The worker that keeps an old snapshot alive, if any.
     pub late_worker: Option<LateWorker>,
+    /// Defences of `[ipvs]` in effect now.
+    pub defences: Vec<Defence>,
+    /// The operator has taken the box out (`sluice maintenance on`).
+    pub maintenance: bool,
+    /// Virtual routers by state, in keepalived's words.
+    pub virtual_routers: BTreeMap<String, u64>,
     /// The workers, by id.
     pub workers: Vec<Worker>,
     /// The ports, in the order of the configuration.
@@ -56,11 +63,21 @@ pub struct LastReload {
     pub message: String,
 }
 
+/// A defence in effect.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
+pub struct Defence {
+    /// Its key in `[ipvs]`.
+    pub name: String,
+    /// The workers for whose tables it is.
+    pub workers: Vec<u32>,
+}
+
 /// How packets find the worker that owns their connection.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 pub struct Steering {
-    /// By what.
+    /// By what: `rss_agrees` if all ports do, `rss` if some device's hash is used.
     pub way: SteeringWay,
     /// Packets handed from one worker to another.
     pub redirected: u64,
@@ -73,20 +90,33 @@ pub enum SteeringWay {
     /// There is one worker: nothing to steer.
     #[default]
     SingleWorker,
-    /// The device's hash brings most packets to their owner.
+    /// The device's hash brings both directions of a connection to its owner.
+    RssAgrees,
+    /// The device's hash spreads the packets, workers hand over what arrives at another than the
+    /// owner.
     Rss,
     /// The device does not help: workers hand packets over.
     Software,
 }
 
-/// The connection tables together.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+/// Connection tables: one, or several together.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
-pub struct Table {
+pub struct Occupancy {
     /// Connections now.
     pub connections: u64,
     /// The most that fit.
     pub capacity: u64,
+}
+
+/// Connection tables by family. Neither family can use the other's room.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
+pub struct Table {
+    /// IPv4.
+    pub ipv4: Occupancy,
+    /// IPv6.
+    pub ipv6: Occupancy,
 }
 
 /// A worker that has not yet seen the newest snapshot.
@@ -115,10 +145,8 @@ pub struct Worker {
     pub services_epoch: u64,
     /// Epoch of the forwarding snapshot it has seen.
     pub forwarding_epoch: u64,
-    /// Connections in its table.
-    pub connections: u64,
-    /// The most its table holds.
-    pub capacity: u64,
+    /// Its connection tables.
+    pub table: Table,
     /// Packets waiting for a neighbour.
     pub waiting: u64,
     /// Share of its polls that found packets over the last seconds, percent; absent until measured.
@@ -164,6 +192,9 @@ pub struct Port {
     pub kernel_interface: Option<String>,
     /// Receive queues, over all its devices.
     pub rx_queues: u32,
+    /// How what arrives here finds its worker. With fewer queues than workers it is redone in
+    /// software, whatever the devices do.
+    pub steering: SteeringWay,
     /// Frames received.
     pub rx_packets: u64,
     /// Bytes received.

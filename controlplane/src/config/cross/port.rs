@@ -1,6 +1,6 @@
 //! The box and its ports: CPUs, devices, kernel interfaces, addresses, neighbours, VLANs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use super::super::address::{self, InterfaceAddress, Route};
@@ -30,13 +30,41 @@ fn cores(global: &Section, report: &mut Report) {
     ) else {
         return;
     };
-    if workers.contains(&control) && global.get::<Idle>("idle") == Some(Idle::Busy) {
+    let busy = global.get::<Idle>("idle") == Some(Idle::Busy);
+    let at = At::new(global);
+    if busy && workers.contains(&control) {
         let message = format!(
             "CPU {control} is the control core and a worker's, which `busy` would leave no time; expected adaptive, or \
              another control_core or worker_cores"
         );
-        At::new(global).error(report, "idle", message);
+        at.error(report, "idle", message);
+        return;
     }
+    let shared = shared_cpus(&workers);
+    if shared.is_empty() {
+        return;
+    }
+    let what = format!("several workers share CPU {shared}");
+    if busy {
+        let message = format!(
+            "{what}, and `busy` would leave none of them its time; expected adaptive, or worker_cores with each CPU once"
+        );
+        at.error(report, "idle", message);
+    } else {
+        let message = format!("{what} and take turns on it; expected each CPU once");
+        at.warning(report, "worker_cores", message);
+    }
+}
+
+/// The CPUs that are listed more than once, for a message.
+fn shared_cpus(workers: &[u16]) -> String {
+    let mut times = BTreeMap::<u16, usize>::new();
+    for cpu in workers {
+        *times.entry(*cpu).or_default() += 1;
+    }
+    times.retain(|_, times| *times > 1);
+    let shared: Vec<_> = times.keys().map(u16::to_string).collect();
+    shared.join(",")
 }
 
 fn devices(table: &EffectiveTable, report: &mut Report) {
@@ -53,7 +81,7 @@ fn devices(table: &EffectiveTable, report: &mut Report) {
             let Some(device) = section.get::<String>(&setting.name) else {
                 continue;
             };
-            let key = setting.name.as_str();
+            let key = setting.name.as_ref();
             if address::is_pci(&device) {
                 if key != "device" {
                     let message = format!(
@@ -64,7 +92,7 @@ fn devices(table: &EffectiveTable, report: &mut Report) {
                     let message = format!(
                         "`{device}` has its own queues; expected no device_2 beside a PCI device"
                     );
-                    at.error(report, parts[1].name.as_str(), message);
+                    at.error(report, parts[1].name.as_ref(), message);
                 }
             }
             let name = address::device_name(&device).to_ascii_lowercase();

@@ -1,4 +1,6 @@
-//! Marks, services and their real servers; the rules of ipvsadm and of the kernel's checks.
+//! Services and their real servers; the rules of ipvsadm and of the kernel's checks.
+
+mod mark;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -6,24 +8,25 @@ use std::net::{IpAddr, SocketAddr};
 use super::super::address::InterfaceAddress;
 use super::super::diagnostic::nearest;
 use super::super::effective::{EffectiveTable, Section};
+use super::super::netmask::PersistenceNetmask;
 use super::super::report::Report;
-use super::super::words::{Family, Forward, Protocol, Scheduler, Serve};
-use super::At;
+use super::super::words::{Family, Forward, Protocol, Serve};
+use super::{At, scheduler};
 
 pub(super) fn check(table: &EffectiveTable, report: &mut Report) {
     let subnets = subnets(table);
-    let own: Vec<IpAddr> = subnets.iter().map(|address| address.net.addr()).collect();
     let reals = table.real_servers();
     for service in table.of("virtual_server") {
         identity(service, report);
-        flags(service, report);
+        mark::service(service, table, report);
         persistence(service, report);
         let reals = reals
             .get(service.name.as_str())
             .map_or(&[][..], Vec::as_slice);
+        scheduler::check(service, reals, report);
         quorum(service, reals, report);
-        ignored(service, reals, table, report);
-        real_servers(service, reals, &own, report);
+        ignored(service, table, report);
+        real_servers(service, reals, report);
         if !subnets.is_empty() {
             off_link(service, reals, &subnets, report);
         }
@@ -32,7 +35,7 @@ pub(super) fn check(table: &EffectiveTable, report: &mut Report) {
     for real in table.of("real_server") {
         real_server(real, table, report);
     }
-    marks(table, report);
+    mark::check(table, report);
 }
 
 /// The addresses of the ports and VLANs.
@@ -61,7 +64,10 @@ fn identity(service: &Section, report: &mut Report) {
         ),
         _ => {}
     }
-    if service.is_explicit("family") && service.is_explicit("addresses") {
+    // The default beside addresses says nothing, and the dump of a configuration shows it.
+    if service.get::<Family>("family").unwrap_or_default() != Family::default()
+        && service.is_explicit("addresses")
+    {
         at.error(
             report,
             "family",
@@ -78,27 +84,6 @@ fn identity(service: &Section, report: &mut Report) {
         let message =
             "One-Packet Scheduling is only for UDP virtual services; expected protocol = udp";
         at.error(report, "one_packet", message.to_owned());
-    }
-}
-
-/// Flags are named after the scheduler they belong to.
-fn flags(service: &Section, report: &mut Report) {
-    let (Some(flags), Some(scheduler)) = (
-        service.get::<Vec<String>>("scheduler_flags"),
-        service.get::<Scheduler>("scheduler"),
-    ) else {
-        return;
-    };
-    for flag in flags {
-        if flag
-            .split_once('-')
-            .is_some_and(|(owner, _)| owner != scheduler.name())
-        {
-            let message = format!(
-                "`{flag}` does not go with scheduler {scheduler}; expected a flag of {scheduler}"
-            );
-            At::new(service).error(report, "scheduler_flags", message);
-        }
     }
 }
 
@@ -126,25 +111,23 @@ fn persistence(service: &Section, report: &mut Report) {
             }
         }
     }
-    if let Some(bits) = service.get::<u8>("persistence_netmask") {
-        let dotted = service
-            .setting("persistence_netmask")
-            .is_some_and(|setting| setting.text.joined().contains('.'));
-        if addresses.iter().any(SocketAddr::is_ipv6) && dotted {
-            at.error(
-                report,
-                "persistence_netmask",
-                "an IPv4 mask with IPv6 addresses; expected a prefix length from 1 \
-                to 128"
-                    .to_owned(),
-            );
-        } else if addresses.iter().any(SocketAddr::is_ipv4) && !dotted {
-            let message =
-                format!("`{bits}` is an IPv6 prefix length; expected a mask such as 255.255.255.0");
+    if let Some(masks) = service.get::<PersistenceNetmask>("persistence_netmask") {
+        let mark = service.is_explicit("fwmark");
+        let family = service.get::<Family>("family").filter(|_| mark);
+        let of_mark = family.map(Family::any);
+        let mut all = addresses.iter().chain(&of_mark);
+        let families = (
+            all.clone().any(SocketAddr::is_ipv4),
+            all.any(SocketAddr::is_ipv6),
+        );
+        if let Some(message) = masks.misfit(families) {
             at.error(report, "persistence_netmask", message);
         }
     }
-    if service.is_explicit("persistence_engine") && service.get("protocol") == Some(Protocol::Tcp) {
+    if service.is_explicit("persistence_engine")
+        && !service.is_explicit("fwmark")
+        && service.get("protocol") != Some(Protocol::Udp)
+    {
         at.error(
             report,
             "persistence_engine",
@@ -200,7 +183,7 @@ fn quorum(service: &Section, reals: &[&Section], report: &mut Report) {
 }
 
 /// Settings that something else makes void.
-fn ignored(service: &Section, reals: &[&Section], table: &EffectiveTable, report: &mut Report) {
+fn ignored(service: &Section, table: &EffectiveTable, report: &mut Report) {
     let at = At::new(service);
     let ipvs = table
         .find("ipvs", "")
@@ -213,19 +196,6 @@ fn ignored(service: &Section, reals: &[&Section], table: &EffectiveTable, report
             ipvs.origin("expire_nodest_conn")
         );
         at.warning(report, "on_real_removed", message);
-    }
-    if service.get::<Scheduler>("scheduler") == Some(Scheduler::RoundRobin) {
-        let weighted = reals
-            .iter()
-            .find(|real| real.get::<u16>("weight").is_some_and(|weight| weight > 1));
-        if let Some(real) = weighted {
-            let message = format!(
-                "rr takes no account of weights above 0, and [{}] has one at {}; expected wrr",
-                real.title(),
-                real.origin("weight")
-            );
-            at.warning(report, "scheduler", message);
-        }
     }
 }
 
@@ -253,6 +223,7 @@ fn off_link(
         if let Some((ip, _)) = real.get::<(IpAddr, Option<u16>)>("address")
             && real.get::<Forward>("forward") == Some(Forward::Dr)
             && !on_link(ip)
+            && !ip.is_loopback()
         {
             let message = format!(
                 "`{ip}` is in no subnet of a port, and dr reaches only servers on the same network; expected a server \
@@ -304,24 +275,38 @@ fn duplicate_services(table: &EffectiveTable, report: &mut Report) {
     }
 }
 
-fn real_servers(service: &Section, reals: &[&Section], own: &[IpAddr], report: &mut Report) {
+fn real_servers(service: &Section, reals: &[&Section], report: &mut Report) {
     let at = At::new(service);
-    let addresses: Vec<SocketAddr> = service.get("addresses").unwrap_or_default();
-    let mut ports: Vec<u16> = addresses.iter().map(SocketAddr::port).collect();
-    ports.sort_unstable();
-    ports.dedup();
+    let mark: Option<u32> = service.get("fwmark");
+    let addresses: Vec<SocketAddr> = match mark {
+        None => service.get("addresses").unwrap_or_default(),
+        // One service, on no address and all ports.
+        Some(_) => vec![service.get::<Family>("family").unwrap_or_default().any()],
+    };
     // A destination of an IPVS service; the services of one section differ in their ports.
     let mut seen: HashMap<(u16, SocketAddr), &Section> = HashMap::new();
     let mut weights = Vec::new();
+    // What each server is and how it is reached; `None` if that is not known.
+    let mut reached = Vec::new();
     for real in reals.iter().copied() {
         weights.push(real.get::<u16>("weight"));
         let (Some((ip, port)), Some(forward)) = (
             real.get::<(IpAddr, Option<u16>)>("address"),
             real.get::<Forward>("forward"),
         ) else {
+            reached.push(None);
             continue;
         };
+        reached.push(Some((ip, forward)));
         let at = At::new(real);
+        // In a list of both families a server belongs to the services of its own.
+        let served = || {
+            let addresses = addresses.iter();
+            addresses.filter(|address| forward.reaches(ip, address.ip()))
+        };
+        let mut ports: Vec<u16> = served().map(SocketAddr::port).collect();
+        ports.sort_unstable();
+        ports.dedup();
         // What the kernel sees: direct routing and tunnels take the service's port whatever is written.
         let rewrites = matches!(forward, Forward::Nat | Forward::FullNat);
         let own_port = port.filter(|_| rewrites);
@@ -343,34 +328,43 @@ fn real_servers(service: &Section, reals: &[&Section], own: &[IpAddr], report: &
             at.error(report, "address", message);
         }
         if let Some(port) = port.filter(|_| !rewrites)
-            && addresses.iter().any(|address| address.port() != port)
+            && served().any(|address| address.port() != port)
         {
             let message = format!(
                 "port {port} is not used: {forward} forwards to the service's port; expected no port, or forward = nat"
             );
             at.warning(report, "address", message);
         }
-        if port == Some(0) && addresses.iter().any(|address| address.port() != 0) {
+        if port == Some(0) && served().any(|address| address.port() != 0) {
             let message = "port 0 goes with a service on port 0 only; expected a port, or none for the service's";
             at.error(report, "address", message.to_owned());
         }
-        let other_family = addresses
-            .iter()
-            .find(|address| address.is_ipv4() != ip.is_ipv4());
-        if let Some(address) = other_family.filter(|_| forward != Forward::Tunnel) {
+        if let Some(address) = addresses.first().filter(|_| ports.is_empty()) {
+            let what = mark.map_or_else(
+                || address.to_string(),
+                |mark| {
+                    let family = service.get::<Family>("family").unwrap_or_default();
+                    format!("mark {mark} of {family}")
+                },
+            );
             let message = format!(
-                "`{ip}` serves {address}: Different address family is allowed only for tunneling servers; expected an \
+                "`{ip}` serves {what}: Different address family is allowed only for tunneling servers; expected an \
                  address of the service's family"
             );
             at.error(report, "address", message);
         }
-        if own.contains(&ip) || addresses.iter().any(|address| address.ip() == ip) {
+        if ip.is_loopback() {
             let message = format!(
-                "`{ip}` is an address of this box, and a real server on the director itself is not supported yet; \
-                 expected another host's address"
+                "`{ip}` is no address clients' packets can be delivered to; expected an address of a port for a \
+                 server on this box, or another host's"
             );
             at.error(report, "address", message);
         }
+    }
+    // A server that is not known might have been the one.
+    let reached: Option<Vec<_>> = reached.into_iter().collect();
+    if let Some(reached) = reached.filter(|reached| !reached.is_empty()) {
+        families(&at, &addresses, &reached, report);
     }
     if weights.is_empty() {
         at.section_warning(
@@ -386,6 +380,29 @@ fn real_servers(service: &Section, reals: &[&Section], own: &[IpAddr], report: &
             above 0"
                 .to_owned(),
         );
+    }
+}
+
+/// A list of both families whose servers are all of one: half of it serves nobody.
+fn families(
+    at: &At<'_>,
+    addresses: &[SocketAddr],
+    reals: &[(IpAddr, Forward)],
+    report: &mut Report,
+) {
+    let first = |ipv4| addresses.iter().find(|address| address.is_ipv4() == ipv4);
+    let (Some(v4), Some(v6)) = (first(true), first(false)) else {
+        return;
+    };
+    for (address, family) in [(v4, "IPv4"), (v6, "IPv6")] {
+        let mut reals = reals.iter();
+        if !reals.any(|(ip, forward)| forward.reaches(*ip, address.ip())) {
+            let message = format!(
+                "`{address}` has no {family} real server, and every {family} client is refused; expected a \
+                 [real_server] with an {family} address, or no {family} address here"
+            );
+            at.warning(report, "addresses", message);
+        }
     }
 }
 
@@ -418,52 +435,23 @@ fn real_server(real: &Section, table: &EffectiveTable, report: &mut Report) {
         at.error(report, "lower_threshold", message);
     }
     let forward = real.get::<Forward>("forward");
-    for key in ["tunnel", "tunnel_checksum"] {
-        if real.is_explicit(key) && forward.is_some_and(|forward| forward != Forward::Tunnel) {
+    // The defaults say nothing, and the dump of a configuration shows them.
+    let tunnel = real.get::<(&'static str, Option<u16>)>("tunnel");
+    let checksum = real.get::<&'static str>("tunnel_checksum");
+    let said = [
+        ("tunnel", tunnel.is_none_or(|(kind, _)| kind != "ipip")),
+        (
+            "tunnel_checksum",
+            checksum.is_none_or(|word| word != "none"),
+        ),
+    ];
+    for (key, said) in said {
+        let explicit = said && real.is_explicit(key);
+        if explicit && forward.is_some_and(|forward| forward != Forward::Tunnel) {
             at.error(
                 report,
                 key,
                 "Tunnel options conflict with forward method; expected forward = tunnel".to_owned(),
-            );
-        }
-    }
-}
-
-fn marks(table: &EffectiveTable, report: &mut Report) {
-    for mark in table.of("mark") {
-        let at = At::new(mark);
-        let matches = ["addresses", "ports", "protocol", "source", "family"];
-        if !matches.iter().any(|key| mark.is_explicit(key)) {
-            at.section_warning(
-                report,
-                "matches every packet; expected addresses, ports, protocol or source".to_owned(),
-            );
-        }
-        let family = mark.get::<Family>("family");
-        let nets: Vec<ipnet::IpNet> = mark.get("addresses").unwrap_or_default();
-        let source: Option<ipnet::IpNet> = mark.get("source");
-        let mut all = nets.iter().chain(&source);
-        let wanted = family.or_else(|| {
-            nets.first().map(|net| {
-                if net.addr().is_ipv4() {
-                    Family::Ipv4
-                } else {
-                    Family::Ipv6
-                }
-            })
-        });
-        if let Some(wanted) = wanted
-            && let Some(other) = all.find(|net| net.addr().is_ipv4() != (wanted == Family::Ipv4))
-        {
-            let key = if source.as_ref() == Some(other) {
-                "source"
-            } else {
-                "addresses"
-            };
-            at.error(
-                report,
-                key,
-                format!("`{other}` is not {wanted}; expected one family in a mark"),
             );
         }
     }

@@ -168,16 +168,28 @@ fn virtual_router(section: &Section, report: &mut Report) {
     }
     authentication(section, version, report);
     let master = section.get("state") == Some(InitialState::Master);
-    if master && section.get("preempt") == Some(false) {
-        let message = "does not work with state MASTER; expected state = BACKUP on both directors";
-        at.warning(report, "preempt", message.to_owned());
+    let owner = section.get("priority") == Some(255_u8);
+    if section.get("preempt") == Some(false) {
+        // keepalived does the same about both.
+        if master {
+            let message =
+                "no is ignored with state MASTER; expected state = BACKUP on both directors";
+            at.warning(report, "preempt", message.to_owned());
+        } else if owner {
+            let message = "no is ignored with priority 255, the owner's; expected a lower priority";
+            at.warning(report, "preempt", message.to_owned());
+        }
     }
     if master && !section.is_explicit("priority") {
         let message =
             "is 100 although the state is MASTER, where keepalived takes 255; expected a priority";
         at.warning(report, "priority", message.to_owned());
     }
-    if section.is_explicit("unicast_ttl") && !section.is_explicit("unicast_peers") {
+    // The default says nothing, and the dump of a configuration shows it.
+    if section.get("unicast_ttl") != Some(255_u8)
+        && section.is_explicit("unicast_ttl")
+        && !section.is_explicit("unicast_peers")
+    {
         at.error(
             report,
             "unicast_ttl",

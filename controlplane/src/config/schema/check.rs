@@ -72,7 +72,7 @@ pub(super) static BFD: Kind = Kind {
 pub(super) static TRACK_FILE: Kind = Kind {
     name: "track_file",
     naming: Naming::Name,
-    built: false,
+    built: true,
     environment: false,
     keys: &[
         key("file", Type::Path(usize::MAX)).required(),
@@ -83,7 +83,7 @@ pub(super) static TRACK_FILE: Kind = Kind {
 pub(super) static TRACK_SCRIPT: Kind = Kind {
     name: "track_script",
     naming: Naming::Name,
-    built: false,
+    built: true,
     environment: false,
     keys: &[
         key("command", Type::Text).required(),

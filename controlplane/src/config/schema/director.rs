@@ -1,5 +1,6 @@
 //! The box itself: `[global]`, `[timeouts]`, `[ipvs]`, `[port NAME]`, `[vlan NAME]`, `[neighbor ADDRESS]`.
 
+use super::super::model::DEFAULT_SCRIPT_USER;
 use super::super::value::Type;
 use super::super::words::{Idle, Transit};
 use super::{Default, Key, Kind, Naming, key};
@@ -49,21 +50,16 @@ pub(super) static GLOBAL: Kind = Kind {
         key("http_tls_cert", Type::Path(usize::MAX)).later(),
         key("http_tls_key", Type::Path(usize::MAX)).later(),
         key("log", Type::LogFilter).default("info"),
-        key("script_user", Type::Text)
-            .default("sluice-script")
-            .later(),
-        key("notification_email", Type::Texts).later(),
-        key("notification_email_from", Type::Text).later(),
-        key("smtp_server", Type::Text).later(),
-        key("smtp_connect_timeout", Type::Duration(1, HOUR, 1))
-            .default("30s")
-            .later(),
-        key("smtp_helo_name", Type::Text).later(),
+        key("script_user", Type::Text).default(DEFAULT_SCRIPT_USER),
+        key("notification_email", Type::Texts),
+        key("notification_email_from", Type::Text),
+        key("smtp_server", Type::Text),
+        key("smtp_connect_timeout", Type::Duration(1, HOUR, 1)).default("30s"),
+        key("smtp_helo_name", Type::Text),
         key(
             "alerts",
             Type::Choices(&["real", "service", "vrrp", "system"]),
-        )
-        .later(),
+        ),
     ],
 };
 
@@ -89,20 +85,20 @@ pub(super) static TIMEOUTS: Kind = Kind {
         timeout("tcp_last_ack", "30"),
         timeout("tcp_listen", "120"),
         timeout("tcp_synack", "120"),
-        timeout("sctp_none", "2").later(),
-        timeout("sctp_init1", "4").later(),
-        timeout("sctp_init", "61").later(),
-        timeout("sctp_cookie_sent", "61").later(),
-        timeout("sctp_cookie_replied", "61").later(),
-        timeout("sctp_cookie_wait", "61").later(),
-        timeout("sctp_cookie", "61").later(),
-        timeout("sctp_cookie_echoed", "61").later(),
-        timeout("sctp_established", "900").later(),
-        timeout("sctp_shutdown_sent", "61").later(),
-        timeout("sctp_shutdown_received", "61").later(),
-        timeout("sctp_shutdown_ack_sent", "61").later(),
-        timeout("sctp_rejected", "4").later(),
-        timeout("sctp_closed", "61").later(),
+        timeout("sctp_none", "2"),
+        timeout("sctp_init1", "4"),
+        timeout("sctp_init", "61"),
+        timeout("sctp_cookie_sent", "61"),
+        timeout("sctp_cookie_replied", "61"),
+        timeout("sctp_cookie_wait", "61"),
+        timeout("sctp_cookie", "61"),
+        timeout("sctp_cookie_echoed", "61"),
+        timeout("sctp_established", "900"),
+        timeout("sctp_shutdown_sent", "61"),
+        timeout("sctp_shutdown_received", "61"),
+        timeout("sctp_shutdown_ack_sent", "61"),
+        timeout("sctp_rejected", "4"),
+        timeout("sctp_closed", "61"),
     ],
 };
 
@@ -116,31 +112,18 @@ pub(super) static IPVS: Kind = Kind {
         // Without default: only a value given explicitly wins over on_real_removed.
         key("expire_nodest_conn", Type::Flag),
         key("sloppy_tcp", Type::Flag).default("no"),
-        key("expire_quiescent_template", Type::Flag)
-            .default("no")
-            .default_only(),
-        key("drop_entry", Type::Integer(0, 3))
-            .default("0")
-            .default_only(),
-        key("drop_packet", Type::Integer(0, 3))
-            .default("0")
-            .default_only(),
-        key("secure_tcp", Type::Integer(0, 3))
-            .default("0")
-            .default_only(),
-        key("amemthresh", Type::Integer(0, i32::MAX as i64))
-            .default("1024")
-            .default_only(),
-        key("sloppy_sctp", Type::Flag).default("no").default_only(),
-        key("pmtu_disc", Type::Flag).default("yes").default_only(),
-        key("nat_icmp_send", Type::Flag)
-            .default("no")
-            .default_only(),
-        key("schedule_icmp", Type::Flag)
-            .default("no")
-            .default_only(),
+        key("expire_quiescent_template", Type::Flag).default("no"),
+        key("drop_entry", Type::Integer(0, 3)).default("0"),
+        key("drop_packet", Type::Integer(0, 3)).default("0"),
+        key("secure_tcp", Type::Integer(0, 3)).default("0"),
+        key("amemthresh", Type::Integer(0, i32::MAX as i64)).default("1024"),
+        key("am_droprate", Type::Integer(0, i32::MAX as i64)).default("10"),
+        key("sloppy_sctp", Type::Flag).default("no"),
+        key("pmtu_disc", Type::Flag).default("yes"),
+        key("nat_icmp_send", Type::Flag).default("no"),
+        key("schedule_icmp", Type::Flag).default("no"),
         key("backup_only", Type::Flag).default("no").default_only(),
-        key("cache_bypass", Type::Flag).default("no").default_only(),
+        key("cache_bypass", Type::Flag).default("no"),
     ],
 };
 

@@ -16,12 +16,12 @@ const THRESHOLD: Type = Type::Integer(0, u32::MAX as i64);
 /// Shorthands that may stand for a `[check]` section.
 pub(crate) const CHECK_SHORTHANDS: &[&str] = &["tcp", "http", "ping"];
 const CHECKS: Type = Type::References("check", CHECK_SHORTHANDS);
-const BUILT_FORWARD: &[&str] = &["nat", "dr"];
+const BUILT_FORWARD: &[&str] = &["nat", "dr", "tunnel"];
 
 pub(super) static MARK: Kind = Kind {
     name: "mark",
     naming: Naming::Name,
-    built: false,
+    built: true,
     environment: false,
     keys: &[
         key("mark", COUNT).required(),
@@ -40,30 +40,22 @@ pub(super) static VIRTUAL_SERVER: Kind = Kind {
     environment: false,
     keys: &[
         key("addresses", Type::Services),
-        key("fwmark", COUNT).later(),
-        key("family", Type::Choice(Family::WORDS))
-            .default("ipv4")
-            .later(),
-        key("protocol", Type::Choice(Protocol::WORDS))
-            .default("tcp")
-            .only(&["tcp", "udp"]),
-        key("scheduler", Type::Choice(Scheduler::WORDS))
-            .default("wlc")
-            .only(&["rr", "wrr", "wlc"]),
+        key("fwmark", COUNT),
+        // Of a mark; ipv4 if absent. No default, because beside addresses it is an error.
+        key("family", Type::Choice(Family::WORDS)),
+        key("protocol", Type::Choice(Protocol::WORDS)).default("tcp"),
+        key("scheduler", Type::Choice(Scheduler::WORDS)).default("wlc"),
         key(
             "scheduler_flags",
             Type::Choices(&["sh-fallback", "sh-port", "mh-fallback", "mh-port"]),
-        )
-        .later(),
+        ),
         key("forward", Type::Choice(Forward::WORDS))
             .default("dr")
             .only(BUILT_FORWARD),
-        key("persistence", Type::DurationOrOff(1000, LONGEST, 1000))
-            .default("off")
-            .later(),
-        key("persistence_netmask", Type::Netmask).later(),
-        key("persistence_engine", Type::Choice(&["sip"])).later(),
-        key("one_packet", Type::Flag).default("no").later(),
+        key("persistence", Type::DurationOrOff(1000, LONGEST, 1000)).default("off"),
+        key("persistence_netmask", Type::Netmask),
+        key("persistence_engine", Type::Choice(&["sip"])),
+        key("one_packet", Type::Flag).default("no"),
         key("serve", Type::Choice(Serve::WORDS)).default("auto"),
         key("announce", Type::Interface).later(),
         key("checks", CHECKS).later(),
@@ -116,13 +108,13 @@ pub(super) static REAL_SERVER: Kind = Kind {
         key("forward", Type::Choice(Forward::WORDS))
             .fallback(Default::FromService)
             .only(BUILT_FORWARD),
-        key("tunnel", Type::Tunnel).default("ipip").later(),
+        key("tunnel", Type::Tunnel).default("ipip"),
         key(
             "tunnel_checksum",
             Type::Choice(&["none", "csum", "remcsum"]),
         )
         .default("none")
-        .later(),
+        .only(&["none", "csum"]),
         key("lower_threshold", THRESHOLD).default("0"),
         key("upper_threshold", THRESHOLD).default("0"),
         key("checks", CHECKS).later(),

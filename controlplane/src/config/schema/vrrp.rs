@@ -9,7 +9,7 @@ const HOUR: u64 = 3_600_000;
 pub(super) static VRRP: Kind = Kind {
     name: "vrrp",
     naming: Naming::Name,
-    built: false,
+    built: true,
     environment: false,
     keys: &[
         key("interface", Type::Interface).required(),
@@ -42,7 +42,9 @@ pub(super) static VRRP: Kind = Kind {
         key("track_files", Type::Tracked(Some("track_file"))),
         key("track_workers", Type::Flag).default("yes"),
         key("worker_stall", Type::Duration(10, 60_000, 1)).default("500ms"),
-        key("check_addresses", Type::Choice(CheckAddresses::WORDS)).default("warn"),
+        key("check_addresses", Type::Choice(CheckAddresses::WORDS))
+            .default("warn")
+            .only(&["warn", "drop"]),
         key("checksum", Type::Choice(VrrpChecksum::WORDS)).default("pseudo_header"),
         key("notify", Type::Text),
         key("notify_master", Type::Text),
@@ -55,7 +57,7 @@ pub(super) static VRRP: Kind = Kind {
 pub(super) static VRRP_GROUP: Kind = Kind {
     name: "vrrp_group",
     naming: Naming::Name,
-    built: false,
+    built: true,
     environment: false,
     keys: &[
         key("members", Type::References("vrrp", &[])).required(),

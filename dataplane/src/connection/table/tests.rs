@@ -1,6 +1,6 @@
 use super::*;
 use crate::address::{Endpoint, Protocol};
-use crate::connection::{Binding, INITIAL_TIMEOUT};
+use crate::connection::{Binding, INITIAL_TIMEOUT, TableMemory};
 use crate::service::{Forward, RealId, ServiceId};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -79,13 +79,13 @@ fn an_ipv4_connection_costs_less_than_a_hundred_bytes() {
     assert!(size_of::<Connection<Ipv4Addr>>() <= 56);
     assert_eq!(size_of::<Line<Ipv4Addr>>(), 64);
     assert_eq!(size_of::<Line<Ipv6Addr>>(), 128);
-    let table = Table4::new(100_000);
+    let table = Table4::new(100_000, TableMemory::default());
     assert!(table.bytes() / table.capacity() < 100, "{}", table.bytes());
 }
 
 #[test]
 fn nat_is_found_both_ways_and_dr_only_from_the_client() {
-    let mut table = Table4::new(4);
+    let mut table = Table4::new(4, TableMemory::default());
     let nat = flow(1, Protocol::Tcp, Forward::Nat);
     let dr = flow(2, Protocol::Tcp, Forward::Dr);
     let nat_slot = add(&mut table, nat, 0);
@@ -112,7 +112,7 @@ fn nat_is_found_both_ways_and_dr_only_from_the_client() {
 
 #[test]
 fn the_other_family_runs_the_same_code() {
-    let mut table = Table::<Ipv6Addr>::new(2);
+    let mut table = Table::<Ipv6Addr>::new(2, TableMemory::default());
     let client = Endpoint::new("2001:db8::1".parse::<Ipv6Addr>().unwrap(), 4000);
     let binding = Binding {
         protocol: Protocol::Udp,
@@ -137,13 +137,12 @@ fn the_other_family_runs_the_same_code() {
 }
 
 #[test]
-fn keys_that_are_taken_are_named_with_their_holder() {
-    let mut table = Table4::new(8);
+fn a_reply_key_that_is_taken_is_named_with_its_holder() {
+    let mut table = Table4::new(8, TableMemory::default());
     let first = flow(1, Protocol::Tcp, Forward::Nat);
     let slot = add(&mut table, first, 0);
     let insert =
         |table: &mut Table4, binding| table.insert(Connection::new(binding, Millis(0)), Millis(0));
-    assert_eq!(insert(&mut table, first), Err(InsertError::KeyInUse(slot)));
     // Another VIP, same client port, same server: the reply could be either's.
     let other_vip = Binding {
         vip: Endpoint::new(Ipv4Addr::new(10, 0, 1, 51), 80),
@@ -171,16 +170,14 @@ fn keys_that_are_taken_are_named_with_their_holder() {
         vip: first.client,
         ..direct
     };
-    assert_eq!(
-        insert(&mut table, impostor),
-        Err(InsertError::KeyInUse(slot))
-    );
+    let found = table.lookup(&impostor.key());
+    assert_eq!(found, Some((slot, Direction::Output)));
     assert_eq!(table.len(), 3);
 }
 
 #[test]
 fn a_connection_to_oneself_does_not_take_its_own_key_for_its_reply() {
-    let mut table = Table4::new(2);
+    let mut table = Table4::new(2, TableMemory::default());
     let binding = flow(1, Protocol::Tcp, Forward::Nat);
     let looped = Binding {
         vip: binding.client,
@@ -195,7 +192,7 @@ fn a_connection_to_oneself_does_not_take_its_own_key_for_its_reply() {
 
 #[test]
 fn a_full_table_refuses_and_takes_again_after_a_removal() {
-    let mut table = Table4::new(2);
+    let mut table = Table4::new(2, TableMemory::default());
     let slot = add(&mut table, tcp(0), 0);
     add(&mut table, tcp(1), 0);
     let third = Connection::new(tcp(2), Millis(0));
@@ -206,7 +203,7 @@ fn a_full_table_refuses_and_takes_again_after_a_removal() {
 
 #[test]
 fn a_table_without_room_is_still_a_table() {
-    let mut table = Table4::new(0);
+    let mut table = Table4::new(0, TableMemory::default());
     let connection = Connection::new(tcp(0), Millis(0));
     assert_eq!(table.insert(connection, Millis(0)), Err(InsertError::Full));
     assert_eq!(table.lookup(&tcp(0).key()), None);
@@ -216,7 +213,7 @@ fn a_table_without_room_is_still_a_table() {
 
 #[test]
 fn a_hundred_thousand_connections_all_expire_on_time() {
-    let mut table = Table4::new(100_000);
+    let mut table = Table4::new(100_000, TableMemory::default());
     for n in 0..100_000 {
         open(&mut table, n, &[SYN], u64::from(n) / 100);
     }
@@ -241,7 +238,7 @@ fn a_hundred_thousand_connections_all_expire_on_time() {
 
 #[test]
 fn expiry_looks_at_no_more_than_its_budget_and_loses_none() {
-    let mut table = Table4::new(1000);
+    let mut table = Table4::new(1000, TableMemory::default());
     for n in 0..1000 {
         add(&mut table, tcp(n), 0);
     }
@@ -260,7 +257,7 @@ fn expiry_looks_at_no_more_than_its_budget_and_loses_none() {
 
 #[test]
 fn a_hit_postpones_expiry_and_a_shorter_timeout_brings_it_forward() {
-    let mut table = Table4::new(2);
+    let mut table = Table4::new(2, TableMemory::default());
     let slot = open(&mut table, 0, &[SYN, ACK], 0);
     send(&mut table, slot, ACK, 800_000);
     assert!(expire_all(&mut table, 1_699_999).is_empty());
@@ -272,7 +269,7 @@ fn a_hit_postpones_expiry_and_a_shorter_timeout_brings_it_forward() {
 
 #[test]
 fn a_timeout_may_be_set_from_outside() {
-    let mut table = Table4::new(1);
+    let mut table = Table4::new(1, TableMemory::default());
     let slot = open(&mut table, 0, &[SYN, ACK], 0);
     table.set_timeout(slot, 1000, Millis(500));
     assert!(expire_all(&mut table, 1499).is_empty());
@@ -281,7 +278,7 @@ fn a_timeout_may_be_set_from_outside() {
 
 #[test]
 fn connections_longer_than_a_turn_of_the_wheel_and_the_clock_expire_once() {
-    let mut table = Table4::new(1);
+    let mut table = Table4::new(1, TableMemory::default());
     let start = u64::from(u32::MAX) - 1_000_000;
     let slot = open(&mut table, 0, &[SYN, ACK], start);
     table.set_timeout(slot, Timeouts::MAX, Millis(start));
@@ -296,7 +293,7 @@ fn connections_longer_than_a_turn_of_the_wheel_and_the_clock_expire_once() {
 
 #[test]
 fn victims_go_in_the_order_of_the_design() {
-    let mut table = Table4::new(8);
+    let mut table = Table4::new(8, TableMemory::default());
     open(&mut table, 0, &[SYN, ACK], 0);
     open(&mut table, 1, &[SYN, ACK, FIN], 0);
     open(&mut table, 2, &[SYN], 30_000);
@@ -335,8 +332,32 @@ fn victims_go_in_the_order_of_the_design() {
 }
 
 #[test]
+fn few_handshakes_outlive_closing_connections_and_many_do_not() {
+    let victims = |half_open: u32, closing: u32| {
+        let mut table = Table4::new(64, TableMemory::default());
+        for n in 0..half_open {
+            open(&mut table, n, &[SYN], 0);
+        }
+        for n in 0..closing {
+            open(&mut table, half_open + n, &[SYN, ACK, FIN], 0);
+        }
+        let victims = std::iter::from_fn(|| table.evict_one(Millis(500)));
+        victims.map(|evicted| evicted.why).collect::<Vec<_>>()
+    };
+    let (embryonic, closing) = (Eviction::Embryonic, Eviction::Closing);
+    assert_eq!(victims(1, 16)[0], closing);
+    assert_eq!(victims(2, 24)[0], closing);
+    assert_eq!(victims(3, 24)[0], embryonic);
+    assert_eq!(victims(1, 7)[0], embryonic);
+    assert_eq!(victims(2, 24).len(), 26);
+    // A flood: of 24 closing connections at most those go that make it no eighth.
+    let flooded = victims(30, 24);
+    assert_eq!(flooded[..28], [embryonic; 28]);
+}
+
+#[test]
 fn the_ninth_client_packet_protects_and_an_idle_minute_is_exclusive() {
-    let mut table = Table4::new(1);
+    let mut table = Table4::new(1, TableMemory::default());
     let eight = [SYN, ACK, ACK, ACK, ACK, ACK, ACK, ACK];
     let slot = open(&mut table, 0, &eight, 0);
     assert!(table.evict_one(Millis(60_000)).is_none());
@@ -349,7 +370,7 @@ fn the_ninth_client_packet_protects_and_an_idle_minute_is_exclusive() {
 
 #[test]
 fn idle_connections_behind_busy_ones_are_reached_in_a_few_calls() {
-    let mut table = Table4::new(40);
+    let mut table = Table4::new(40, TableMemory::default());
     for n in 0..33 {
         open(&mut table, n, &[SYN, ACK], 0);
     }
@@ -364,7 +385,7 @@ fn idle_connections_behind_busy_ones_are_reached_in_a_few_calls() {
 
 #[test]
 fn a_listing_in_steps_shows_every_connection_once() {
-    let mut table = Table4::new(100);
+    let mut table = Table4::new(100, TableMemory::default());
     let slots: Vec<_> = (0..100).map(|n| add(&mut table, tcp(n), 0)).collect();
     for slot in slots.iter().step_by(3) {
         table.remove(*slot);
@@ -434,7 +455,7 @@ proptest! {
     #[test]
     fn it_behaves_like_a_map_with_deadlines(steps in prop::collection::vec(step(), 1..150)) {
         const CAPACITY: usize = 12;
-        let mut table = Table4::new(CAPACITY);
+        let mut table = Table4::new(CAPACITY, TableMemory::default());
         let mut model: BTreeMap<u32, (Connection<Ipv4Addr>, u64)> = BTreeMap::new();
         let mut now = 5u64;
         for step in steps {
@@ -443,10 +464,12 @@ proptest! {
             match step {
                 Step::Insert(n, nat) => {
                     let connection = Connection::new(model_flow(n, nat), clock);
-                    let inserted = table.insert(connection, clock);
                     if model.contains_key(&n) {
-                        prop_assert!(matches!(inserted, Err(InsertError::KeyInUse(_))));
-                    } else if model.len() == CAPACITY {
+                        prop_assert!(table.lookup(&connection.key()).is_some());
+                        continue;
+                    }
+                    let inserted = table.insert(connection, clock);
+                    if model.len() == CAPACITY {
                         prop_assert_eq!(inserted, Err(InsertError::Full));
                     } else {
                         prop_assert!(inserted.is_ok());
@@ -512,9 +535,25 @@ proptest! {
                             prop_assert_eq!(may_go(&connection, clock), Some(why));
                         }
                         // Nothing that should have gone first is left.
-                        for (other, _) in model.values() {
-                            let other = may_go(other, clock).unwrap_or(Eviction::Idle);
-                            prop_assert!(other >= why);
+                        let left: Vec<_> = model.values().map(|(other, _)| other).collect();
+                        let any = |why| left.iter().any(|other| may_go(other, clock) == Some(why));
+                        let count = |why| {
+                            let class = |other: &&&Connection<_>| may_go(other, clock) == Some(why);
+                            left.iter().filter(class).count()
+                        };
+                        match why {
+                            Eviction::Expired => {}
+                            Eviction::Embryonic => {
+                                prop_assert!(count(Eviction::Embryonic) + 1 >= count(Eviction::Closing) / 8);
+                            }
+                            Eviction::Closing => {
+                                let half_open = count(Eviction::Embryonic);
+                                let closing = count(Eviction::Closing) + 1;
+                                prop_assert!(half_open == 0 || half_open < closing / 8);
+                            }
+                            Eviction::Idle => prop_assert!(
+                                !any(Eviction::Embryonic) && !any(Eviction::Closing)
+                            ),
                         }
                     } else {
                         for (other, _) in model.values() {
@@ -567,7 +606,7 @@ proptest! {
     ) {
         // Few endpoints, each of which may be client, VIP and server at once.
         let endpoint = |n: u8| Endpoint::new(Ipv4Addr::new(10, 0, 0, n), 80);
-        let mut table = Table4::new(64);
+        let mut table = Table4::new(64, TableMemory::default());
         let mut model: Vec<(Slot, Binding<Ipv4Addr>)> = Vec::new();
         for (insert, client, vip, server, nat) in steps {
             let binding = Binding {
@@ -584,13 +623,17 @@ proptest! {
                     .map(|(slot, _)| *slot)
             };
             if insert {
+                if let Some(slot) = holder(binding.key()) {
+                    let found = table.lookup(&binding.key());
+                    prop_assert_eq!(found.map(|(slot, _)| slot), Some(slot));
+                    continue;
+                }
                 let inserted = table.insert(Connection::new(binding, Millis(0)), Millis(0));
-                match (holder(binding.key()), binding.reply_key().and_then(holder)) {
-                    (Some(slot), _) => prop_assert_eq!(inserted, Err(InsertError::KeyInUse(slot))),
-                    (None, Some(slot)) => {
+                match binding.reply_key().and_then(holder) {
+                    Some(slot) => {
                         prop_assert_eq!(inserted, Err(InsertError::ReplyKeyInUse(slot)));
                     }
-                    (None, None) => model.push((inserted.unwrap(), binding)),
+                    None => model.push((inserted.unwrap(), binding)),
                 }
             } else if let Some(at) = model.iter().position(|(_, b)| b.key() == binding.key()) {
                 let (slot, binding) = model.swap_remove(at);

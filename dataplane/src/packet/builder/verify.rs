@@ -87,11 +87,16 @@ fn verify_transport(protocol: u8, addresses: &[u8], data: &[u8]) -> Result<(), S
             let data = part(data, 0, length)?;
             match word(data, 6)? {
                 0 if addresses.len() == 8 => Ok(()),
-                0 => Err("UDP over IPv6 without a checksum".to_owned()),
+                // RFC 6935 allows it for tunnels: GUE with a packet in it.
+                0 => match part(data, 8, 12).unwrap_or_default() {
+                    [0, 4 | 41, 0, 0] => Ok(()),
+                    _ => Err("UDP over IPv6 without a checksum".to_owned()),
+                },
                 _ => verify_sum("UDP", over(data)),
             }
         }
         58 if addresses.len() == 32 => verify_sum("ICMPv6", over(data)),
+        47 if data.first() == Some(&0x80) => verify_sum("GRE", sum(0, data)),
         132 => {
             let mut zeroed = data.to_vec();
             let stored = part(data, 8, 12)?

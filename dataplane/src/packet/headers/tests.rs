@@ -387,16 +387,16 @@ fn an_atomic_ipv6_fragment_is_whole() {
 #[test]
 fn fragments_that_only_attack_are_refused() {
     let death = udp4().payload(vec![0; 64]).fragment(8190, false).build();
-    assert_eq!(plain(&death), Err(DropReason::Ipv4Header));
+    assert_eq!(plain(&death), Err(DropReason::FragmentMalformed));
     let death = udp6().payload(vec![0; 64]).fragment(8190, false).build();
-    assert_eq!(plain(&death), Err(DropReason::Ipv6Extension));
+    assert_eq!(plain(&death), Err(DropReason::FragmentMalformed));
     let overlap = tcp4().payload(vec![0; 64]).fragment(1, false).build();
-    assert_eq!(plain(&overlap), Err(DropReason::Ipv4Header));
+    assert_eq!(plain(&overlap), Err(DropReason::FragmentMalformed));
     let (source, destination) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
     let tiny = PacketBuilder::raw(source, destination, 6).payload([0; 16]);
     let tiny = tiny.fragment(0, true).build();
     // The first fragment of a raw packet is its payload.
-    assert_eq!(plain(&tiny), Err(DropReason::TransportHeader));
+    assert_eq!(plain(&tiny), Err(DropReason::FragmentMalformed));
 }
 
 #[test]

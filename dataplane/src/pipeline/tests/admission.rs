@@ -3,8 +3,7 @@
 
 use super::*;
 use crate::buffer::{Frame, PacketBuffer};
-use crate::packet::MacAddress;
-use crate::pipeline::world::ServicePlan;
+use crate::packet::{MacAddress, arp};
 use crate::service::{Serve, Transit};
 use crate::verdict::{DropReason, PuntClass, Verdict};
 use std::net::IpAddr;
@@ -39,15 +38,24 @@ fn multicast_is_punted_only_for_protocols_of_the_stack() {
     let mut world = DR.world(&[11]);
     let group = MacAddress([1, 0, 0x5e, 0, 0, 18]);
     let from = host_mac(DR.client(0).ip());
-    let raw = |to, protocol| PacketBuilder::raw(ip("10.0.1.2"), ip(to), protocol).link(from, group);
+    let raw = |to, protocol| {
+        PacketBuilder::raw(ip("10.0.1.2"), ip(to), protocol)
+            .ttl(255)
+            .link(from, group)
+    };
     punted(&mut world, &raw("224.0.0.18", 112), PuntClass::Vrrp);
     punted(&mut world, &raw("224.0.0.5", 89), PuntClass::Routing);
     let discovery = PacketBuilder::icmp(ip("fe80::2"), ip("ff02::1"), 135, 0)
         .link(from, MacAddress([0x33, 0x33, 0, 0, 0, 1]))
+        .ttl(255)
         .payload([0; 16]);
     punted(&mut world, &discovery, PuntClass::Arp);
     world.moved(&["punt.vrrp 1, punt.routing 1, punt.arp 1"]);
 
+    // What a router forwarded is neither of these, and not for a group Linux is in.
+    world.dropped(0, &raw("224.0.0.18", 112).ttl(254), DropReason::Multicast);
+    world.dropped(0, &discovery.ttl(254), DropReason::Multicast);
+    world.moved(&["drop.multicast 2"]);
     let mdns = PacketBuilder::udp(endpoint("10.0.1.2:5353"), endpoint("224.0.0.251:5353"));
     world.dropped(0, &mdns.link(from, group), DropReason::Multicast);
     // Unicast in a broadcast frame is nobody's service.
@@ -103,7 +111,7 @@ fn packets_for_this_box_are_punted_by_class() {
             "connection_misses 1, punt.routing 1",
         ),
         (
-            udp(3784),
+            udp(3784).ttl(255),
             PuntClass::Vrrp,
             "connection_misses 1, punt.vrrp 1",
         ),
@@ -149,13 +157,58 @@ fn punts_are_policed_by_class() {
     for _ in 0..1000 {
         punted(&mut world, &echo, PuntClass::Icmp);
     }
-    world.dropped(0, &echo, DropReason::PuntPoliced);
-    world.moved(&["punt.icmp 1000, drop.punt_policed 1"]);
+    world.dropped(0, &echo, DropReason::PolicedIcmp);
+    world.moved(&["punt.icmp 1000, drop.policed_icmp 1"]);
     // Another class has a rate of its own, and time refills this one.
     punted(&mut world, &DR.request(20), PuntClass::Rest);
     world.sleep(1);
     punted(&mut world, &echo, PuntClass::Icmp);
     world.moved(&["connection_misses 1, punt.rest 1, punt.icmp 1"]);
+}
+
+#[test]
+fn a_storm_of_strangers_asking_leaves_neighbours_their_arp_and_discovery() {
+    for site in [DR, DR6] {
+        let mut world = site.world(&[11]);
+        let asks = |station: MacAddress, address| asking(site, station, address);
+        for i in 0..10_000_u32 {
+            let mut station = [2, 0x66, 0, 0, 0, 0];
+            station[2..].copy_from_slice(&i.to_be_bytes());
+            world.receive(0, &asks(MacAddress(station), site.client(0).ip()));
+        }
+        world.moved(&["punt.arp 200, drop.policed_arp 9800"]);
+        // The client is a known neighbour, by address and MAC.
+        let client = site.client(0).ip();
+        let (verdict, _) = world.receive(0, &asks(host_mac(client), client));
+        assert_eq!(verdict, Verdict::Punt(PuntClass::Arp));
+        // Its address alone does not help.
+        let (verdict, _) = world.receive(0, &asks(MacAddress([2, 0x66, 9, 9, 9, 9]), client));
+        assert_eq!(verdict, Verdict::Drop(DropReason::PolicedArp));
+        world.moved(&["punt.arp 1, drop.policed_arp 1"]);
+    }
+}
+
+/// The station's question who has the VIP, asked for `address`.
+fn asking(site: Site, station: MacAddress, address: IpAddr) -> Vec<u8> {
+    let (IpAddr::V4(sender_ip), IpAddr::V4(target_ip)) = (address, site.vip().ip()) else {
+        return PacketBuilder::icmp(address, site.vip().ip(), 135, 0)
+            .ttl(255)
+            .link(station, port_mac(0))
+            .payload([0; 20])
+            .build();
+    };
+    let mut frame = [&MacAddress::BROADCAST.0[..], &station.0, &[8, 6]].concat();
+    let mut message = [0; arp::LEN];
+    arp::Message {
+        operation: arp::REQUEST,
+        sender_mac: station,
+        sender_ip,
+        target_mac: MacAddress::ZERO,
+        target_ip,
+    }
+    .write(&mut message);
+    frame.extend(message);
+    frame
 }
 
 #[test]
@@ -202,6 +255,11 @@ fn transit_goes_to_linux_or_out_or_nowhere() {
         PacketBuilder::udp(from, endpoint("203.0.113.1:53")).link(host_mac(from.ip()), port_mac(1));
     world.dropped(1, &blackhole, DropReason::Blackhole);
     world.moved(&["connection_misses 1, drop.blackhole 1"]);
+    let prohibited = PacketBuilder::udp(from, endpoint("198.51.100.1:53"))
+        .link(host_mac(from.ip()), port_mac(1));
+    let out = world.sent(1, &prohibited, 1);
+    assert_eq!(out[34..36], [3, 13], "administratively prohibited");
+    world.moved(&["connection_misses 1, icmp_host_unreachable 1"]);
 }
 
 #[test]
@@ -242,30 +300,6 @@ fn what_was_established_goes_on_after_the_vip_has_left() {
 }
 
 #[test]
-fn fragments_of_a_service_are_dropped_whether_or_not_a_connection_is_known() {
-    for site in [DR.udp(), NAT.udp()] {
-        let mut world = site.world(&[11]);
-        let first = site.request(5000).payload([0; 64]).fragment(0, true);
-        let later = site.request(5000).payload([0; 64]).fragment(9, false);
-        world.dropped(0, &first, DropReason::Fragment);
-        world.dropped(0, &later, DropReason::Fragment);
-        world.moved(&["connection_misses 1, drop.fragment 2"]);
-        world.sent(0, &site.request(5000), site.inside());
-        world.movement();
-        world.dropped(0, &first, DropReason::Fragment);
-        world.dropped(0, &later, DropReason::Fragment);
-        world.moved(&["drop.fragment 2"]);
-    }
-    let site = NAT.udp();
-    let mut world = site.world(&[11]);
-    world.sent(0, &site.request(5000), 1);
-    world.movement();
-    let reply = site.reply(11, 5000).payload([0; 64]).fragment(0, true);
-    world.dropped(1, &reply, DropReason::Fragment);
-    world.moved(&["drop.fragment 1"]);
-}
-
-#[test]
 fn malformed_packets_are_dropped_with_a_reason() {
     let mut world = DR.world(&[11]);
     let good = DR.request(5000).build();
@@ -301,23 +335,6 @@ fn a_frame_on_a_port_nobody_knows_is_dropped() {
     let mut world = DR.world(&[11]);
     world.dropped(7, &DR.request(5000), DropReason::PortDown);
     world.moved(&["drop.port_down 1"]);
-}
-
-#[test]
-fn methods_and_protocols_not_built_yet_are_dropped_and_counted() {
-    let mut plan = DR.plan(&[]);
-    let vip = DR.vip().to_string();
-    plan.services.push(ServicePlan::new(
-        Protocol::Sctp,
-        &vip,
-        Forward::Dr,
-        &["10.0.1.11:80"],
-    ));
-    let mut world = World::new(plan);
-    let init = PacketBuilder::sctp(DR.client(5000), DR.vip()).payload([1, 0, 0, 20]);
-    let (verdict, _) = world.receive(0, &addressed(init.payload([1, 0, 0, 4])).build());
-    assert_eq!(verdict, Verdict::Drop(DropReason::NotSupported));
-    world.moved(&["connection_misses 1, drop.not_supported 1"]);
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn play(site: Site, steps: &[Step]) -> World {
                 (site.answered(11), name, seconds)
             }
         };
-        let connection = world.connections()[0];
+        let connection = &world.connections()[0];
         assert_eq!(connection.state.name(), *name, "{site:?}, step {number}");
         assert_eq!(
             connection.expires_ms,
@@ -230,6 +230,39 @@ fn a_syn_on_a_living_connection_changes_nothing() {
         let (mut world, server) = reopened(site, 3, &[]);
         assert_eq!(server, 12);
         world.moved(&[&site.hit(12)]);
+        assert_eq!(world.connections()[0].state.name(), "ESTABLISHED");
+    }
+}
+
+#[test]
+fn a_replaced_connection_counts_until_the_server_of_the_new_one_is_chosen() {
+    // In the kernel the old one goes with the next tick of the timers. 12 has it, so of the two
+    // idle servers 11 has less; without it the newest would win the tie.
+    let mut plan = NAT.plan(&[11, 12]);
+    plan.services[0].scheduler = SchedulerKind::Lc;
+    let mut world = World::new(plan);
+    establish(&mut world, NAT, 5000);
+    world.sent(0, &NAT.request(5000).flags(RST), 1);
+    let server = server_of(&world.sent(0, &NAT.request(5000), 1));
+    assert_eq!(server, 11);
+    let left: Vec<_> = world
+        .connections()
+        .iter()
+        .map(|row| row.destination)
+        .collect();
+    assert_eq!(left, [NAT.real(11)]);
+    world.movement();
+}
+
+#[test]
+fn a_reply_whose_hops_are_used_up_changes_no_connection() {
+    for site in [NAT, NAT6] {
+        let mut world = site.world(&[11]);
+        establish(&mut world, site, 5000);
+        world.movement();
+        let last = site.reply(11, 5000).flags(FIN | ACK).ttl(1);
+        world.sent(site.inside(), &last, site.inside());
+        world.moved(&["icmp_time_exceeded 1"]);
         assert_eq!(world.connections()[0].state.name(), "ESTABLISHED");
     }
 }

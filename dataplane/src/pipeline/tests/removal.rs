@@ -131,6 +131,77 @@ fn rescheduled_connections_end_at_once_and_the_packet_counts_as_new() {
 }
 
 #[test]
+fn rescheduled_connections_end_a_few_per_loop_also_without_a_packet() {
+    for site in Site::ALL.into_iter().chain(Site::ALL.map(Site::udp)) {
+        let mut world = site.world(&[11, 12]);
+        for port in 5000..5400 {
+            world.sent(0, &site.request(port), site.inside());
+        }
+        world.movement();
+        world.edit(|plan| {
+            plan.orphans = Orphans::Reschedule;
+            plan.services[0].reals.pop();
+        });
+        assert_eq!(world.connections().len(), 400, "not by the swap");
+        let mut rounds = 0;
+        while world.connections().len() > 200 {
+            let before = world.connections().len();
+            let now = world.now;
+            world.pipeline.maintain(now);
+            let ended = before - world.connections().len();
+            assert!(ended <= 64, "{ended} in one loop");
+            // Another reload does not make the walk begin anew.
+            world.edit(|_| {});
+            rounds += 1;
+            assert!(rounds <= 2 * 1024 / 64, "each table is walked once");
+        }
+        let left = world.connections();
+        assert!(left.iter().all(|row| row.destination == site.real(11)));
+        assert!(rounds > 200 / 64);
+        let kind = if site.protocol == Protocol::Tcp {
+            "active"
+        } else {
+            "inactive"
+        };
+        world.moved(&[&format!("connections_expired 200, 12.{kind} -200")]);
+        // It is back, and removed again.
+        world.edit(|plan| {
+            let again = world::RealPlan::new(&site.real(12).to_string());
+            plan.services[0].reals.push(again);
+        });
+        let hosts = (6000..6004).map(|port| site.request(port));
+        let hosts = hosts.map(|packet| server_of(&world.sent(0, &packet, site.inside())));
+        assert!(hosts.collect::<Vec<_>>().contains(&12));
+        world.edit(|plan| plan.services[0].reals.truncate(1));
+        for _ in 0..100 {
+            let now = world.now;
+            world.pipeline.maintain(now);
+        }
+        let left = world.connections();
+        assert!(left.iter().all(|row| row.destination == site.real(11)));
+        world.movement();
+    }
+}
+
+#[test]
+fn connections_that_are_not_to_end_stay_when_nobody_sends() {
+    for orphans in [
+        Orphans::Keep,
+        Orphans::Expire,
+        Orphans::Reset,
+        Orphans::Silent,
+    ] {
+        let mut world = orphaned(NAT, orphans);
+        for _ in 0..100 {
+            let now = world.now;
+            world.pipeline.maintain(now);
+        }
+        assert_eq!(world.connections().len(), 1);
+        world.moved(&[]);
+    }
+}
+
+#[test]
 fn a_datagram_needs_no_syn_to_find_another_server() {
     for site in Site::ALL.map(Site::udp) {
         for orphans in [Orphans::Expire, Orphans::Reset, Orphans::Reschedule] {

@@ -72,7 +72,7 @@ fn a_packet_is_handed_over_at_most_once_and_then_accounted_like_any_other() {
         let other = &mut workers[usize::from(to.0)];
         assert!(matches!(other.redirected(0, &request).0, Verdict::Tx(_)));
         assert_eq!(
-            other.counters().connections.value(),
+            other.counters().connections_v4.value() + other.counters().connections_v6.value(),
             0,
             "a gauge, set by maintain"
         );

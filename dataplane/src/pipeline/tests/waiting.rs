@@ -55,32 +55,43 @@ fn a_neighbour_that_did_not_answer_is_told_to_the_client_quoting_the_vip() {
         assert!(packet.data().ends_with(&quoted[14..]), "hop taken off");
         world.moved(&["icmp_host_unreachable 1"]);
         assert_eq!(world.asked(), [site.real(11).ip()]);
-        let connection = world.connections()[0];
+        let connection = &world.connections()[0];
         assert_eq!(connection.state.name(), "SYN_RECV");
         assert_eq!(connection.expires_ms, 60_000);
     }
 }
 
 #[test]
-fn a_neighbour_known_to_have_failed_is_not_waited_for_but_asked_for_again() {
+fn a_neighbour_known_to_have_failed_is_looked_for_again_before_the_client_is_told() {
     for site in Site::ALL {
         let mut plan = site.plan(&[11]);
         plan.failed = vec![site.real(11).ip()];
         let mut world = World::new(plan);
-        world.sent(0, &site.request(5000), 0);
-        world.moved(&[&site.created(11), "icmp_host_unreachable 1"]);
-        assert_eq!(world.asked(), [site.real(11).ip()]);
+        let (verdict, mut packet) = world.receive(0, &site.request(5000).build());
+        assert_eq!(verdict, Verdict::Wait(neighbour(site)));
+        world.moved(&[&site.created(11)]);
+        let verdict = world.retry(&mut packet, Outcome::Failed);
+        assert_eq!(verdict, Verdict::Tx(PortId(0)));
+        world.moved(&["icmp_host_unreachable 1"]);
+
+        // It was only away.
+        let (verdict, mut packet) = world.receive(0, &site.request(5001).build());
+        assert_eq!(verdict, Verdict::Wait(neighbour(site)));
+        world.edit(|plan| plan.failed.clear());
+        let verdict = world.retry(&mut packet, Outcome::Resolved);
+        assert_eq!(verdict, Verdict::Tx(PortId(site.inside())));
+        assert_eq!(packet.data(), site.delivered(11, 5001).build());
+        world.moved(&[&site.created(11)]);
     }
 }
 
 #[test]
 fn questions_about_failed_neighbours_are_limited() {
     let site = DR.udp();
-    let mut plan = site.plan(&[11]);
-    plan.failed = vec![site.real(11).ip()];
-    let mut world = World::new(plan);
+    let mut world = unknown_server(site);
     for _ in 0..50 {
-        world.sent(0, &site.request(5000), 0);
+        let (_, mut packet) = world.receive(0, &site.request(5000).build());
+        world.retry(&mut packet, Outcome::Failed);
     }
     assert_eq!(world.asked().len(), 10);
     world.movement();

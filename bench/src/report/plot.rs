@@ -1,0 +1,74 @@
+//! The plot: for each figure in nanoseconds a bar, with its budget as a mark.
+
+use super::table::number;
+use crate::figure::Figure;
+use std::fmt::Write;
+
+const ROW: usize = 22;
+const LEFT: f64 = 250.0;
+const WIDTH: f64 = 560.0;
+
+/// A plot as SVG, readable on a light and on a dark page.
+pub(super) fn svg(figures: &[Figure]) -> String {
+    let bars: Vec<_> = figures.iter().filter(|f| f.unit == "ns").collect();
+    let longest = bars
+        .iter()
+        .flat_map(|f| [f.value, f.budget.unwrap_or(0.0)])
+        .fold(1.0, f64::max);
+    let height = bars.len() * ROW + 60;
+    let mut text = format!(
+        r##"<svg xmlns="http://www.w3.org/2000/svg" width="900" height="{height}" font-family="sans-serif" font-size="12">
+<rect width="100%" height="100%" fill="#ffffff"/>
+<text x="12" y="24" font-size="15" fill="#202020">Nanoseconds per packet; the line is the budget</text>
+"##
+    );
+    for (row, figure) in bars.iter().enumerate() {
+        let top = 40 + row * ROW;
+        let width = figure.value.max(0.0) / longest * WIDTH;
+        let colour = match (figure.budget, figure.ok) {
+            (None, _) => "#8a94a6",
+            (Some(_), true) => "#3b8f5a",
+            (Some(_), false) => "#c0563f",
+        };
+        let base = top + 14;
+        let name = figure.name.trim_end_matches(".ns");
+        let end = LEFT + width + 6.0;
+        let value = number(figure.value);
+        let _ = write!(
+            text,
+            r##"<text x="{}" y="{base}" text-anchor="end" fill="#202020">{name}</text>
+<rect x="{LEFT}" y="{top}" width="{width:.1}" height="16" fill="{colour}"/>
+<text x="{end:.1}" y="{base}" fill="#202020">{value}</text>
+"##,
+            LEFT - 8.0
+        );
+        if let Some(budget) = figure.budget {
+            let x = LEFT + budget / longest * WIDTH;
+            let (from, to) = (top - 2, top + 18);
+            let _ = writeln!(
+                text,
+                r##"<line x1="{x:.1}" x2="{x:.1}" y1="{from}" y2="{to}" stroke="#202020" stroke-width="2"/>"##
+            );
+        }
+    }
+    text + "</svg>\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_time_has_a_bar_and_every_budget_a_mark() {
+        let mut figures = vec![
+            Figure::new("pipeline.dr.v4.1k.ns", 30.0, "ns"),
+            Figure::new("pipeline.dr.v6.1k.ns", 40.0, "ns"),
+            Figure::new("pipeline.cps.dr", 1e6, "1/s"),
+        ];
+        crate::figure::judge(&mut figures);
+        let text = svg(&figures);
+        assert_eq!(text.matches("<rect x").count(), 2);
+        assert_eq!(text.matches("<line").count(), 1);
+        assert!(text.ends_with("</svg>\n"));
+    }
+}

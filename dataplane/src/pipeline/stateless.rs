@@ -1,0 +1,116 @@
+//! Forwarding without an entry, when the table has no room (DESIGN §4).
+//!
+//! `dh`, `sh` and `mh` choose by the packet and the list of servers alone, so every packet of a flow is
+//! sent to the server that its entry would name, and where replies pass us by nothing else would ask
+//! for the entry. Such a flow need not fail because the table is full. All others do: what is chosen by
+//! turn or by load, or has a template, would be chosen anew for the next packet, and replies that come
+//! back through us have to find whose they are.
+//!
+//! The packets after the first are no SYNs, so while there is no room those are taken as well, and
+//! resets, which the server has to see. They never evict: whoever sends strays must not cost others their
+//! connections. As soon as there is room the usual rules hold again.
+//!
+//! Nothing is remembered, so the server's connection counts stay as they are; its packets and bytes are
+//! counted.
+
+use super::flow::Target;
+use super::{Context, Pass, Spare, account};
+use crate::address::{Address, FiveTuple};
+use crate::buffer::PacketBuffer;
+use crate::connection::{Connection, Direction};
+use crate::counters::Event;
+use crate::packet::Headers;
+use crate::scheduler::SchedulerKind;
+use crate::service::{Forward, VirtualService};
+use crate::verdict::Verdict;
+
+impl Context<'_> {
+    /// Forwards a client's packet that finds no room in the table; `None` if it needs an entry.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn without_entry<A: Address, P: PacketBuffer>(
+        &mut self,
+        service: &VirtualService,
+        packet: &mut P,
+        headers: &Headers,
+        tuple: &FiveTuple<A>,
+        spare: &mut impl Spare<P>,
+    ) -> Option<Verdict> {
+        let connection = self.stand_in(service, headers, tuple)?;
+        let verdict = self.forward(&connection, Direction::Input, packet, headers, spare);
+        self.remember_choice(verdict, connection.binding().real);
+        Some(verdict)
+    }
+
+    /// A packet that was forwarded without an entry and had to wait goes where it was to go, whether there
+    /// is room by now or not: it is counted already, and may be no SYN. `None` if it is none, or its server
+    /// is gone.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn without_entry_again<A: Address, P: PacketBuffer>(
+        &mut self,
+        service: &VirtualService,
+        packet: &mut P,
+        headers: &Headers,
+        tuple: &FiveTuple<A>,
+        spare: &mut impl Spare<P>,
+    ) -> Option<Verdict> {
+        let real = self.chosen(packet)?;
+        let target = self.chosen_before(service, real, tuple)?;
+        if !needs_no_entry(service, target.forward) {
+            return None;
+        }
+        let connection = Connection::new(target.binding(tuple).ok()?, self.now);
+        let verdict = self.forward(&connection, Direction::Input, packet, headers, spare);
+        self.remember_choice(verdict, real);
+        Some(verdict)
+    }
+
+    /// The connection a packet of `tuple` would be of, which is in no table, with the packet accounted for;
+    /// `None` if nobody takes it or the flow needs an entry.
+    pub(super) fn stand_in<A: Address>(
+        &mut self,
+        service: &VirtualService,
+        headers: &Headers,
+        tuple: &FiveTuple<A>,
+    ) -> Option<Connection<A>> {
+        if !chooses_alike(service) {
+            return None;
+        }
+        let server = self.pick(service, tuple, &[])?;
+        if !needs_no_entry(service, server.forward) {
+            return None;
+        }
+        let target = Target {
+            service: service.id,
+            real: server.id,
+            address: server.address,
+            port: server.port,
+            forward: server.forward,
+            shared: &server.shared,
+            thresholds: (0, 0),
+            control: None,
+        };
+        let connection = Connection::new(target.binding(tuple).ok()?, self.now);
+        // One that waited for its server's MAC address was counted before.
+        if !matches!(self.pass, Pass::Retry(_)) {
+            self.count(Event::ForwardedStateless);
+            let cell = server.shared.cell(self.state.worker);
+            account(cell, Direction::Input, headers.ip_length() as u64);
+        }
+        Some(connection)
+    }
+}
+
+/// True if every packet of a flow gets the same server, as long as the servers are the same.
+fn chooses_alike(service: &VirtualService) -> bool {
+    matches!(
+        service.scheduler,
+        SchedulerKind::Dh | SchedulerKind::Sh | SchedulerKind::Mh
+    ) && service.persistence.is_none()
+}
+
+/// True if flows of the service can do without an entry where their server is reached by `forward`.
+fn needs_no_entry(service: &VirtualService, forward: Forward) -> bool {
+    chooses_alike(service) && matches!(forward, Forward::Dr | Forward::Tunnel(_))
+}
