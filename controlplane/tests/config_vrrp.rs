@@ -444,3 +444,71 @@ fn the_name_said_to_a_mail_server_is_a_host_name() {
         refused(&with(name), &[&expected]);
     }
 }
+
+#[test]
+fn routes_lead_to_neighbours_and_each_destination_is_there_once() {
+    refused(
+        &router(
+            "excluded_addresses = 2001:db8::50\nroutes = 10.9.0.0/16 via 10.0.0.50, 10.8.0.0/16 via 10.0.0.1,\n \
+             10.8.0.0/16 via 10.0.0.2, 2001:db8:1::/48 via 2001:db8::50\n",
+        ),
+        &[
+            "t.ini:6: [vrrp a] routes: `10.0.0.50` is an address of this box; expected a neighbour's",
+            "t.ini:6: [vrrp a] routes: `10.8.0.0/16` is listed twice; expected each destination once",
+            "t.ini:6: [vrrp a] routes: `2001:db8::50` is an address of this box; expected a neighbour's",
+        ],
+    );
+    refused(
+        &router("routes = 10.9.0.1/16 via 10.0.0.1\n"),
+        &[
+            "t.ini:5: [vrrp a] routes: `10.9.0.1/16` has bits set behind its prefix length; expected a network such as 10.9.0.0/16",
+        ],
+    );
+    refused(
+        &router("routes = 10.9.0.0/16 via 224.0.0.1, 10.8.0.0/16 via 127.0.0.1\n"),
+        &[
+            "t.ini:5: [vrrp a] routes: `224.0.0.1` is no neighbour's address; expected one",
+            "t.ini:5: [vrrp a] routes: `127.0.0.1` is no neighbour's address; expected one",
+        ],
+    );
+    accepted(
+        &router("routes = 0.0.0.0/0 via 10.0.0.1, ::/0 via fe80::1\n"),
+        &[],
+    );
+    let config = File::new(&router("routes = 10.9.0.0/16 via 10.0.0.1\n")).config();
+    assert_eq!(config.vrrp[0].routes.len(), 1);
+    // keepalived's word.
+    let (ok, lines) = File::new(&router("virtual_routes = 10.9.0.0/16 via 10.0.0.1\n")).check();
+    assert!(!ok && lines.concat().contains("`routes`"), "{lines:?}");
+}
+
+#[test]
+fn a_destination_of_a_port_or_of_another_virtual_router_is_told() {
+    let port = format!("{PORT}gateway = 10.0.0.1\nroutes = 10.7.0.0/16 via 10.0.0.3\n");
+    let section = "[vrrp a]\ninterface = lan\nvirtual_router_id = 51\naddresses = 10.0.0.50/24\n";
+    refused(
+        &format!(
+            "{port}{section}routes = 0.0.0.0/0 via 10.0.0.254, 10.7.0.0/16 via 10.0.0.3, ::/0 via fe80::1\n"
+        ),
+        &[
+            "t.ini:10: [vrrp a] routes: `0.0.0.0/0` is a route of [port lan], which is always there; expected it in one \
+             place",
+            "t.ini:10: [vrrp a] routes: `10.7.0.0/16` is a route of [port lan], which is always there; expected it in one \
+             place",
+        ],
+    );
+    let second = |gateway: &str| {
+        format!(
+            "routes = 10.9.0.0/16 via 10.0.0.254\n[vrrp b]\ninterface = eth0\nvirtual_router_id = 52\n\
+             addresses = 10.0.0.51/24\nroutes = 10.9.0.0/16 via {gateway}\n"
+        )
+    };
+    accepted(&router(&second("10.0.0.254")), &[]);
+    accepted(
+        &router(&second("10.0.0.253")),
+        &[
+            "warning: t.ini:10: [vrrp b] routes: `10.9.0.0/16` leads to 10.0.0.254 in [vrrp a], and the box that is MASTER \
+             of both has only one of them; expected the same gateway",
+        ],
+    );
+}

@@ -1,7 +1,7 @@
 //! What the virtual routers of a box want done. Whoever drives them does it, in this order.
 
 use crate::event::Event;
-use crate::settings::{Family, Name};
+use crate::settings::{Family, Name, VirtualRoute};
 use ipnet::IpNet;
 use std::net::IpAddr;
 
@@ -38,6 +38,20 @@ pub enum Action {
         interface: Name,
         /// With prefix length.
         address: IpNet,
+    },
+    /// Put the route into the kernel's main table, and again whenever it has gone from there.
+    AddRoute {
+        /// The router that wants it; others may want the same.
+        router: Name,
+        /// The route.
+        route: VirtualRoute,
+    },
+    /// Take it away, unless another router wants it.
+    RemoveRoute {
+        /// The router that wanted it.
+        router: Name,
+        /// The route.
+        route: VirtualRoute,
     },
     /// Tell the link where an address is: gratuitous ARP, or an unsolicited neighbour advertisement.
     Announce {

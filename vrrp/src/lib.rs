@@ -26,6 +26,7 @@ mod packet;
 mod placing;
 mod router;
 mod routers;
+mod routing;
 mod settings;
 mod status;
 mod timers;
@@ -38,6 +39,6 @@ pub use machine::CLAIM_BOUND;
 pub use routers::Routers;
 pub use settings::{
     AddressCheck, Announcing, Centis, Checksum, Family, GroupSettings, Initial, Name, Password,
-    RouterSettings, Settings, Tracked, Version, VirtualAddress,
+    RouterSettings, Settings, Tracked, Version, VirtualAddress, VirtualRoute,
 };
 pub use status::RouterStatus;

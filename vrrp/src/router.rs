@@ -13,6 +13,7 @@ use crate::leaving::{Hold, Leaving};
 use crate::machine::{CLAIM_BOUND, Cause, Event, Parameters, Reaction, State};
 use crate::packet::{GROUP_V4, GROUP_V6, Outgoing};
 use crate::placing::{Places, wanted};
+use crate::routing::Routes;
 use crate::settings::{Family, Initial, Name, RouterSettings, Version};
 use crate::status::RouterStatus;
 use crate::timers::skew_time;
@@ -43,6 +44,7 @@ pub(crate) struct Router {
     source: Option<IpAddr>,
     can_send: bool,
     places: Places,
+    routes: Routes,
     /// Of the owner's addresses, those that were on their interfaces before it put any there: it never takes them away.
     owned: Vec<(Name, IpAddr)>,
     hold: Option<Hold>,
@@ -76,6 +78,7 @@ impl Router {
             waits_for: Vec::new(),
             can_send: false,
             places: Places::default(),
+            routes: Routes::default(),
             owned: Vec::new(),
             hold: None,
             is_refusing: false,
@@ -419,12 +422,17 @@ impl Router {
         }
         let is_refusing = self.is_refusing;
         let State::Active(active) = &mut self.state else {
+            self.routes.prune(&self.settings, out);
             return;
         };
         if before.announcing != self.settings.announcing && active.claim_until.is_none() {
             active.announcer.adapt(&self.settings.announcing, now);
         }
-        if !is_same {
+        if is_same {
+            if active.claim_until.is_none() {
+                self.routes.follow(&self.settings, out);
+            }
+        } else {
             active.claim_until = Some(now + CLAIM_BOUND);
             out.push_back(claim(&self.settings));
             if is_refusing && (self.settings.accept || self.settings.priority == u8::MAX) {
@@ -551,6 +559,7 @@ impl Router {
                 .timer()
                 .map(|timer| timer.saturating_duration_since(now)),
             addresses: self.places.addresses().collect(),
+            routes: self.routes.all().to_vec(),
             last: self.last.clone(),
             counters: self.counters.by_name(),
         }
@@ -637,6 +646,7 @@ impl Router {
             self.counters.forget_told();
             out.push_back(Action::Tell(Told::Transition(transition)));
         }
+        self.routes.follow(&self.settings, out);
     }
 
     fn leave(&mut self, leaving: Leaving, now: Instant, out: &mut Out) {
@@ -652,6 +662,7 @@ impl Router {
     }
 
     fn let_addresses_go(&mut self, out: &mut Out) {
+        self.routes.clear(&self.settings, out);
         self.places.clear(out);
         self.accept_again(out);
     }

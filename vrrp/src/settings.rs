@@ -1,6 +1,7 @@
 //! What a virtual router is told by its operator. The configuration has been checked: nothing here is out of range.
 
 use ipnet::IpNet;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +45,8 @@ pub struct RouterSettings {
     pub addresses: Vec<VirtualAddress>,
     /// Further addresses, of either family, that move with them.
     pub excluded: Vec<VirtualAddress>,
+    /// Routes of this box, of either family, while it is Active.
+    pub routes: Vec<VirtualRoute>,
     /// Takes over from a lower priority.
     pub preempt: bool,
     /// But not before it has been seen that long.
@@ -72,8 +75,8 @@ pub struct RouterSettings {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Password(pub [u8; 8]);
 
-impl std::fmt::Debug for Password {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
 }
@@ -94,6 +97,27 @@ pub struct VirtualAddress {
     pub net: IpNet,
     /// Where; `None` = the router's interface (its own one, with a virtual MAC).
     pub interface: Option<Name>,
+}
+
+/// A route that the box has while a virtual router is Active.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct VirtualRoute {
+    /// Where to.
+    pub destination: IpNet,
+    /// Next hop, of the same family.
+    pub gateway: IpAddr,
+    /// By which interface; `None` = the kernel knows where the gateway is.
+    pub interface: Option<Name>,
+}
+
+impl fmt::Display for VirtualRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} via {}", self.destination, self.gateway)?;
+        match &self.interface {
+            Some(interface) => write!(f, " dev {interface}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Address family.

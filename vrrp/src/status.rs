@@ -1,7 +1,7 @@
 //! What an operator sees of the virtual routers.
 
 use crate::event::{Standing, Transition};
-use crate::settings::Name;
+use crate::settings::{Name, VirtualRoute};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -41,6 +41,8 @@ pub struct RouterStatus {
     pub next: Option<Duration>,
     /// Addresses it has put in place.
     pub addresses: Vec<IpAddr>,
+    /// Routes it wants the kernel to have; the log tells of those that it refuses.
+    pub routes: Vec<VirtualRoute>,
     /// The last change and when it was.
     pub last: Option<(Transition, Instant)>,
     /// Counters by name: `adverts_sent`, `adverts_received`, `became_active`, and one per reason of a

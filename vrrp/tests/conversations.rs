@@ -1,5 +1,5 @@
-//! Whatever happens to a box, in whatever order: nothing panics, time never stands still, each address that was put in
-//! place is taken away again, and a stop lets go of everything within five seconds.
+//! Whatever happens to a box, in whatever order: nothing panics, time never stands still, each address and route that was
+//! put in place is taken away again, and a stop lets go of everything within five seconds.
 
 mod world;
 
@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use vrrp::{
     Action, Centis, Input, Interface, Name, Report, RouterSettings, Settings, Tracked, Version,
+    VirtualRoute,
 };
 use world::{Host, address, advert, group, interface, ms, router};
 
@@ -47,6 +48,7 @@ fn three(variant: u8) -> Settings {
             name: format!("VI_{number}").into(),
             vrid: 50 + number,
             addresses: vec![address(&format!("10.0.1.{}/32", 60 + number))],
+            routes: (1..=variant & 3).map(route).collect(),
             tracked: script(),
             accept: variant & 2 == 0,
             ..router(100)
@@ -78,6 +80,15 @@ fn three(variant: u8) -> Settings {
     Settings { routers, groups }
 }
 
+/// The same for all who want it.
+fn route(number: u8) -> VirtualRoute {
+    VirtualRoute {
+        destination: format!("10.{number}.0.0/16").parse().unwrap(),
+        gateway: world::ip("10.0.1.254"),
+        interface: None,
+    }
+}
+
 fn script(host: &mut Host, up: bool) {
     let report = if up { Report::Up } else { Report::Down };
     host.handle(Input::Tracked(Tracked::Script("s".into()), report));
@@ -91,6 +102,12 @@ fn take(host: &mut Host, placed: &mut BTreeSet<(Name, String)>, claimed: &mut BT
             }
             Action::RemoveAddress { interface, address } => {
                 placed.remove(&(interface, address.to_string()));
+            }
+            Action::AddRoute { router, route } => {
+                assert!(placed.insert((router, route.to_string())), "it has it");
+            }
+            Action::RemoveRoute { router, route } => {
+                assert!(placed.remove(&(router, route.to_string())), "it has not");
             }
             Action::Claim { router, .. } => {
                 claimed.insert(router);

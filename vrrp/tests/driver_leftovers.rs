@@ -125,7 +125,7 @@ fn an_interface_of_somebody_else_is_never_replaced() {
             mac: [0, 0, 0x5e, 0, 1, 51],
             family: Family::V4,
         })]);
-        near.notice("making on vrrp.51 failed: another interface is called vrrp.51");
+        near.notice("making vrrp.51 failed: another interface is called vrrp.51");
         near.act([Action::RemoveInterface {
             name: "vrrp.51".into(),
         }]);

@@ -360,7 +360,7 @@ const ALL_VIRTUAL_ROUTERS: &[(&str, &str)] = &[
     ),
     (
         "netlink_failures",
-        "changes of addresses and interfaces that Linux refused; the log says why",
+        "changes of addresses, routes and interfaces that Linux refused; the log says why",
     ),
     (
         "events_lost",

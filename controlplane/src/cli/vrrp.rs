@@ -108,6 +108,9 @@ fn describe(router: &VirtualRouter, text: &mut String) {
         let addresses: Vec<_> = addresses.collect();
         let _ = writeln!(text, "  addresses  {}", addresses.join(", "));
     }
+    if !router.routes.is_empty() {
+        let _ = writeln!(text, "  routes     {}", router.routes.join(", "));
+    }
     let meaning = |name: &str| meaning::of_virtual_router(name).unwrap_or_default();
     list(&router.counters, meaning, text);
 }

@@ -255,6 +255,11 @@ pub(crate) fn route(text: &str) -> Parsed<Route> {
             "`{text}` mixes IPv4 and IPv6; expected a gateway of the prefix's family"
         )));
     }
+    if !is_unicast(gateway) || gateway.is_loopback() {
+        return Err(Some(format!(
+            "`{gateway}` is no neighbour's address; expected one"
+        )));
+    }
     Ok(Route {
         destination,
         gateway,

@@ -8,6 +8,7 @@ mod port;
 mod scheduler;
 mod script_user;
 mod service;
+mod virtual_route;
 mod virtual_router;
 mod watch;
 
@@ -35,6 +36,7 @@ pub(crate) fn check(table: &EffectiveTable, main: &Origin, report: &mut Report) 
     service::check(table, report);
     watch::check(table, report);
     virtual_router::check(table, report);
+    virtual_route::check(table, report);
     mail::check(table, report);
     script_user::check(table, report);
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::address::VirtualAddress;
+use super::address::{Route, VirtualAddress};
 use super::effective::{EffectiveTable, Section};
 use super::location::Place;
 use super::words::{AuthType, CheckAddresses, InitialState, SyncPeer, VrrpChecksum};
@@ -75,6 +75,8 @@ pub struct VrrpConfig {
     pub addresses: Vec<VirtualAddress>,
     /// Further addresses that move with them.
     pub excluded_addresses: Vec<VirtualAddress>,
+    /// Routes while it is Active.
+    pub routes: Vec<Route>,
     /// Takes over from a lower priority.
     pub preempt: bool,
     /// But not before.
@@ -213,6 +215,7 @@ pub(crate) fn vrrp(section: &Section, table: &EffectiveTable) -> Option<VrrpConf
         }),
         addresses,
         excluded_addresses: section.get("excluded_addresses").unwrap_or_default(),
+        routes: section.get("routes").unwrap_or_default(),
         preempt: section.get("preempt")?,
         preempt_delay: section.get("preempt_delay")?,
         accept: section.get("accept")?,

@@ -210,6 +210,7 @@ const FAMILIAR: &[(&str, &str)] = &[
     ("vip", "addresses"),
     ("virtual_ipaddress", "addresses"),
     ("virtual_ipaddress_excluded", "excluded_addresses"),
+    ("virtual_routes", "routes"),
     ("advert_int", "advert_interval"),
     ("delay_loop", "interval"),
     ("connect_timeout", "timeout"),

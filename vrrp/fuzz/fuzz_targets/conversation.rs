@@ -107,6 +107,7 @@ fn settings() -> Settings {
             interface: None,
         }],
         excluded: vec![],
+        routes: vec![],
         preempt: vrid != 2,
         preempt_delay: Duration::from_secs(u64::from(vrid == 3) * 2),
         accept: vrid != 1,

@@ -1,15 +1,16 @@
-//! What a process that was killed left in the kernel: virtual addresses, interfaces with a virtual MAC, and the ARP
-//! settings of the interfaces beneath. A peer has long taken over, so whatever is left is a second box that answers.
+//! What a process that was killed left in the kernel: routes, virtual addresses, interfaces with a virtual MAC, and the
+//! ARP settings of the interfaces beneath. A peer has long taken over, so whatever is left is a second box that answers.
 //!
-//! Addresses are told by their mark (`IFA_PROTO`, Linux 5.18), interfaces by name and MAC, and what the settings were
-//! is written on those interfaces. None of it needs a configuration: the router may be gone from it, or another
-//! interface be its own now. Addresses without a mark, of an older kernel, are found by the present settings.
+//! Addresses are told by their mark (`IFA_PROTO`, Linux 5.18), routes by theirs (`rtm_protocol`), interfaces by name and
+//! MAC, and what the settings were is written on those interfaces. None of it needs a configuration: the router may be
+//! gone from it, or another interface be its own now. Addresses without a mark, of an older kernel, are found by the
+//! present settings.
 
 use super::address::{self, PROTOCOL};
 use super::links::Links;
 use super::netlink::{Netlink, ROUTE};
 use super::plan::Plan;
-use super::virtual_interface;
+use super::{routing, virtual_interface};
 use crate::settings::Settings;
 use std::io::Result;
 
@@ -20,22 +21,32 @@ pub fn remove_leftovers(settings: &Settings) -> Result<Vec<std::result::Result<S
     let mut netlink = Netlink::open(ROUTE)?;
     let mut links = Links::open()?;
     links.follow(&mut netlink, |_| true)?;
-    Ok(remove(&mut netlink, &links, &Plan::new(settings)))
+    // The kernel may have a million routes to look through: not for the thread that has timers to keep.
+    let mut done: Vec<_> = match routing::remove_left(&mut netlink) {
+        Ok(routes) => routes
+            .into_iter()
+            .map(|(route, result)| sentence(&format!("the route {route}"), result))
+            .collect(),
+        Err(error) => vec![sentence("routes", Err(error))],
+    };
+    done.extend(remove(&mut netlink, &links, &Plan::new(settings)));
+    Ok(done)
 }
 
-/// The same by what is open already.
+fn sentence(what: &str, result: Result<()>) -> std::result::Result<String, String> {
+    match result {
+        Ok(()) => Ok(format!("removed {what}, left by a process that died")),
+        Err(error) => Err(format!("cannot remove {what}: {error}")),
+    }
+}
+
+/// Addresses and interfaces, by what is open already.
 pub(super) fn remove(
     netlink: &mut Netlink,
     links: &Links,
     plan: &Plan,
 ) -> Vec<std::result::Result<String, String>> {
     let mut done = Vec::new();
-    let mut note = |what: String, result: Result<()>| {
-        done.push(match result {
-            Ok(()) => Ok(format!("removed {what}, left by a process that died")),
-            Err(error) => Err(format!("cannot remove {what}: {error}")),
-        });
-    };
     for link in links.all() {
         for address in links.addresses(link.index) {
             let is_configured = || {
@@ -44,14 +55,17 @@ pub(super) fn remove(
             };
             if address.protocol == PROTOCOL || is_configured() {
                 let result = address::remove(netlink, link.index, address.net);
-                note(format!("{} on {}", address.net, link.name), result);
+                done.push(sentence(
+                    &format!("{} on {}", address.net, link.name),
+                    result,
+                ));
             }
         }
     }
     for link in links.all() {
         if virtual_interface::is_ours(link) {
             let result = virtual_interface::remove_left(netlink, links, link);
-            note(link.name.clone(), result);
+            done.push(sentence(&link.name, result));
         }
     }
     done

@@ -4,7 +4,8 @@
 //! ```text
 //!   raw sockets (receiver) ─┐                         ┌─► sender: raw sockets     announcer: packet socket
 //!   rtnetlink (links) ──────┼─► thread ─► Machine ─►──┼─► address, virtual_interface: rtnetlink   refusal: nf_tables
-//!   Driver::send ───────────┘   (clock)               └─► outcome: bounded channel to the host
+//!   Driver::send ───────────┘   (clock)               ├─► routing: rtnetlink
+//!                                                     └─► outcome: bounded channel to the host
 //! ```
 //! Invariants: one thread, real-time if permitted, that shares no lock with any other; no call of [`Driver`] but
 //! questions ([`Driver::status`]) and [`Driver::stop`] ever waits, and these for a bounded time; while the thread is
@@ -29,6 +30,7 @@ mod placement;
 mod plan;
 mod receiver;
 mod refusal;
+mod routing;
 mod sender;
 mod silence;
 mod sysctl;

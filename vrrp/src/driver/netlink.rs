@@ -101,6 +101,26 @@ impl Netlink {
         self.commit(&batch, Some(begin), begin + 1, last)
     }
 
+    /// Asks for one object; what it is.
+    pub(super) fn ask(&mut self, kind: u16, body: &[u8]) -> Result<Vec<u8>> {
+        let sequence = self.number();
+        let mut request = Vec::new();
+        frame(&mut request, kind, NLM_F_REQUEST, sequence, body);
+        send(&self.socket, &request, SendFlags::empty())?;
+        loop {
+            let length = self.receive()?;
+            for message in Messages(&self.buffer[..length]) {
+                if message.sequence != sequence {
+                    continue;
+                }
+                return match message.kind {
+                    NLMSG_ERROR => Err(refusal(message.body)),
+                    _ => Ok(message.body.to_vec()),
+                };
+            }
+        }
+    }
+
     /// The kernel's number of this socket, which no other socket of this protocol and network namespace has.
     pub(super) fn port(&self) -> Result<u32> {
         Ok(SocketAddrNetlink::try_from(getsockname(&self.socket)?)?.pid())
@@ -133,10 +153,7 @@ impl Netlink {
                 whole &= message.flags & NLM_F_DUMP_INTR == 0;
                 match message.kind {
                     NLMSG_DONE => return Ok(whole),
-                    NLMSG_ERROR => {
-                        let code = message.body.first_chunk().map(|b| i32::from_ne_bytes(*b));
-                        return Err(Error::from_raw_os_error(code.unwrap_or(-5).wrapping_neg()));
-                    }
+                    NLMSG_ERROR => return Err(refusal(message.body)),
                     kind => each(kind, message.body),
                 }
             }
@@ -207,6 +224,12 @@ fn open(protocol: Option<Protocol>, flags: SocketFlags, groups: u32) -> Result<O
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
     bind(&socket, &SocketAddrNetlink::new(0, groups))?;
     Ok(socket)
+}
+
+/// What `NLMSG_ERROR` says, a negative number.
+fn refusal(body: &[u8]) -> Error {
+    let code = body.first_chunk().map(|b| i32::from_ne_bytes(*b));
+    Error::from_raw_os_error(code.unwrap_or(-5).wrapping_neg())
 }
 
 /// The messages of a datagram.

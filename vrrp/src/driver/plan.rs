@@ -88,6 +88,9 @@ impl Plan {
                 self.use_of(place, router);
             }
         }
+        for route in &router.routes {
+            self.use_of_place(route.to_string().into(), router);
+        }
         for (tracked, _) in &router.tracked {
             if let Tracked::Interface(interface) = tracked {
                 self.watched.insert(interface.clone());
@@ -100,7 +103,11 @@ impl Plan {
 
     fn use_of(&mut self, interface: &Name, router: &RouterSettings) {
         self.watched.insert(interface.clone());
-        let users = self.users.entry(interface.clone()).or_default();
+        self.use_of_place(interface.clone(), router);
+    }
+
+    fn use_of_place(&mut self, place: Name, router: &RouterSettings) {
+        let users = self.users.entry(place).or_default();
         users.insert(router.name.clone());
     }
 
@@ -143,7 +150,8 @@ impl Plan {
         places
     }
 
-    /// The virtual routers that have to do with an interface, or the one of this name; all of them if none has.
+    /// The virtual routers that have to do with an interface or a route, or the one of this name; all of them if none
+    /// has.
     pub(super) fn users(&self, place: &str) -> Vec<Name> {
         if let Some(users) = self.users.get(place) {
             return users.iter().cloned().collect();

@@ -19,6 +19,7 @@ use super::placement::{self, Failures};
 use super::plan::Plan;
 use super::receiver::{Place, Receiver};
 use super::refusal::Refusal;
+use super::routing::Routing;
 use super::sender::Sender;
 use super::trouble::Troubles;
 use super::virtual_interface::VirtualInterfaces;
@@ -26,7 +27,7 @@ use super::{Control, Message, Options, Question, address, leftover};
 use crate::action::Action;
 use crate::event::Event;
 use crate::input::{Input, Interface};
-use crate::settings::Name;
+use crate::settings::{Name, VirtualRoute};
 use crossbeam_channel as channel;
 use ipnet::IpNet;
 use rustix::io::Errno;
@@ -64,6 +65,7 @@ pub(super) struct Edge {
     receivers: BTreeMap<(Name, bool), Receiver>,
     /// Addresses that were put in place and not taken away.
     placed: BTreeSet<(Name, IpNet)>,
+    routing: Routing,
 }
 
 /// What it remembers from round to round.
@@ -123,6 +125,7 @@ impl Edge {
             virtual_interfaces: VirtualInterfaces::default(),
             receivers: BTreeMap::new(),
             placed: BTreeSet::new(),
+            routing: Routing::default(),
         })
     }
 }
@@ -143,7 +146,7 @@ impl<M: Machine> Thread<M> {
             let until = self.next_moment();
             if let Err(error) = self.clock.wait(until) {
                 // Without epoll it has to look by itself.
-                self.result("waiting", "sockets", Err(error));
+                self.result("waiting for", "sockets", Err(error));
                 std::thread::sleep(Duration::from_millis(1));
             }
             if let Some(pause) = self.options.pause {
@@ -164,6 +167,7 @@ impl<M: Machine> Thread<M> {
         self.machine.expire(now);
         self.act(now);
         self.outbox.flush();
+        self.keep_routes(now);
         self.answer(questions, now);
     }
 
@@ -182,6 +186,7 @@ impl<M: Machine> Thread<M> {
             self.machine.next_deadline(),
             self.progress.retry,
             self.progress.failures.next(),
+            self.edge.routing.next(),
             held,
             more,
             end,
@@ -222,7 +227,7 @@ impl<M: Machine> Thread<M> {
                     .insert(key.clone(), receiver.place().clone());
             }
             self.progress.retry.get_or_insert(now + RETRY);
-            self.result("receiving", &key.0, Err(error));
+            self.result("receiving on", &key.0, Err(error));
         }
     }
 
@@ -233,6 +238,9 @@ impl<M: Machine> Thread<M> {
         match followed {
             Ok(followed) => {
                 self.progress.stale |= followed.changed;
+                if followed.changed {
+                    self.edge.routing.hurry(Instant::now());
+                }
                 self.counters
                     .netlink_resyncs
                     .add(u64::from(followed.resynchronised));
@@ -319,7 +327,7 @@ impl<M: Machine> Thread<M> {
                 self.progress.deaf.insert(key, place);
                 self.progress.retry.get_or_insert(now + RETRY);
             }
-            self.result("listening", &device, result);
+            self.result("listening on", &device, result);
         }
     }
 
@@ -427,7 +435,7 @@ impl<M: Machine> Thread<M> {
                     Err(_) => &self.counters.send_failures,
                 };
                 counter.add(1);
-                self.result("sending", &advert.interface, result);
+                self.result("sending on", &advert.interface, result);
             }
             Action::Announce { interface, address } => {
                 let link = self.edge.links.named(&interface);
@@ -440,7 +448,7 @@ impl<M: Machine> Thread<M> {
                     Err(_) => &self.counters.announce_failures,
                 };
                 counter.add(1);
-                self.result("announcing", &interface, result);
+                self.result("announcing on", &interface, result);
             }
             Action::AddAddress { interface, address } => {
                 let result = self
@@ -462,13 +470,26 @@ impl<M: Machine> Thread<M> {
                         self.placeable(place, false, now);
                     }
                 }
-                self.changed("adding an address", &interface, result.map(|_| ()));
+                self.changed("adding an address on", &interface, result.map(|_| ()));
             }
             Action::RemoveAddress { interface, address } => {
                 let place = (interface.clone(), address);
                 self.progress.failures.withdrawn(&place);
                 let result = self.edge.remove_address(&interface, address);
-                self.changed("removing an address", &interface, result);
+                self.changed("removing an address on", &interface, result);
+            }
+            Action::AddRoute { router, route } => {
+                let place = route.to_string();
+                let result = self.edge.add_route(router, route, now);
+                self.changed(ADDING_ROUTE, &place, result);
+            }
+            Action::RemoveRoute { router, route } => {
+                let (is_over, result) = self.edge.remove_route(&router, &route);
+                let place = route.to_string();
+                if is_over {
+                    self.progress.troubles.forget(ADDING_ROUTE, &place);
+                }
+                self.changed("removing the route", &place, result);
             }
             Action::MakeInterface(wanted) => {
                 let name = wanted.name.clone();
@@ -489,7 +510,7 @@ impl<M: Machine> Thread<M> {
             }
             Action::Refuse { router, addresses } => {
                 let result = self.edge.refusal.set(router.clone(), addresses);
-                self.changed("refusing packets", &router, result);
+                self.changed("refusing packets of", &router, result);
             }
             Action::Claim {
                 router,
@@ -562,6 +583,18 @@ impl<M: Machine> Thread<M> {
         }
     }
 
+    fn keep_routes(&mut self, now: Instant) {
+        let Edge {
+            links,
+            netlink,
+            routing,
+            ..
+        } = &mut self.edge;
+        for (route, result) in routing.keep(netlink, |name| index(links, name), now) {
+            self.changed(ADDING_ROUTE, &route, result);
+        }
+    }
+
     fn remove_leftovers(&mut self) {
         let Edge { links, netlink, .. } = &mut self.edge;
         for result in leftover::remove(netlink, links, &self.plan) {
@@ -573,9 +606,7 @@ impl<M: Machine> Thread<M> {
     }
 
     fn index(&self, interface: &str) -> Result<u32> {
-        let link = self.edge.links.named(interface);
-        link.map(|link| link.index)
-            .ok_or_else(|| Error::from(Errno::NODEV))
+        index(&self.edge.links, interface)
     }
 
     /// Counts a change that the kernel refused.
@@ -615,16 +646,38 @@ impl Edge {
         }
     }
 
+    fn add_route(&mut self, router: Name, route: VirtualRoute, now: Instant) -> Result<()> {
+        let links = &self.links;
+        let index = |name: &str| index(links, name);
+        self.routing
+            .add(&mut self.netlink, index, router, route, now)
+    }
+
+    fn remove_route(&mut self, router: &Name, route: &VirtualRoute) -> (bool, Result<()>) {
+        let links = &self.links;
+        let index = |name: &str| index(links, name);
+        self.routing.remove(&mut self.netlink, index, router, route)
+    }
+
     fn remove_interface(&mut self, name: &str) -> Result<()> {
         self.virtual_interfaces
             .remove(&mut self.netlink, &self.links, name)
     }
 }
 
-/// However the thread ends, no address or interface of a virtual router stays behind for both boxes to have.
+fn index(links: &Links, interface: &str) -> Result<u32> {
+    let link = links.named(interface);
+    link.map(|link| link.index)
+        .ok_or_else(|| Error::from(Errno::NODEV))
+}
+
+/// However the thread ends, no route, address or interface of a virtual router stays behind for both boxes to have.
 impl Drop for Edge {
     fn drop(&mut self) {
         let _ = self.links.follow(&mut self.netlink, |_| true);
+        for (router, route) in self.routing.all() {
+            let _ = self.remove_route(&router, &route);
+        }
         for (interface, address) in std::mem::take(&mut self.placed) {
             let _ = self.remove_address(&interface, address);
         }
@@ -635,6 +688,7 @@ impl Drop for Edge {
     }
 }
 
+const ADDING_ROUTE: &str = "adding the route";
 /// After it was told to stop: a peer's advertisement and a second, at most 5 s, then whatever is left.
 const STOP_WITHIN: Duration = Duration::from_millis(5_500);
 /// Before what failed is tried again, unless the kernel tells of a change first.

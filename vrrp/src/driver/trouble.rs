@@ -21,12 +21,19 @@ impl Troubles {
             Ok(()) => self
                 .0
                 .remove(&(what, place.to_owned()))
-                .map(|_| format!("{what} on {place} works again")),
+                .map(|_| format!("{what} {place} works again")),
             Err(error) => {
                 let why = error.to_string();
                 let before = self.0.insert((what, place.to_owned()), why.clone());
-                (before.as_ref() != Some(&why)).then(|| format!("{what} on {place} failed: {why}"))
+                (before.as_ref() != Some(&why)).then(|| format!("{what} {place} failed: {why}"))
             }
+        }
+    }
+
+    /// It is not done there any more: when it is again, a failure is news.
+    pub(super) fn forget(&mut self, what: &'static str, place: &str) {
+        if !self.0.is_empty() {
+            self.0.remove(&(what, place.to_owned()));
         }
     }
 }
@@ -39,7 +46,7 @@ mod tests {
     #[test]
     fn a_failure_is_told_once_and_so_is_its_end() {
         let mut troubles = Troubles::default();
-        let mut news = |result: &Result<()>| troubles.news("sending", "eth0", result);
+        let mut news = |result: &Result<()>| troubles.news("sending on", "eth0", result);
         let down = Err(Errno::NETDOWN.into());
         assert_eq!(news(&Ok(())), None);
         let told = news(&down).unwrap();

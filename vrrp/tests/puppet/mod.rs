@@ -197,6 +197,7 @@ pub fn router(name: &str, interface: &str, family: Family, vrid: u8) -> RouterSe
             Family::V6 => vip("fe80::60/128"),
         }],
         excluded: Vec::new(),
+        routes: Vec::new(),
         preempt: true,
         preempt_delay: Duration::ZERO,
         accept: true,

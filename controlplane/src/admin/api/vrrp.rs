@@ -74,6 +74,8 @@ pub struct VirtualRouter {
     pub next_ms: Option<u64>,
     /// Addresses it has put in place.
     pub addresses: Vec<IpAddr>,
+    /// Routes it wants Linux to have at present, `PREFIX via GATEWAY`; the log tells of those that Linux refuses.
+    pub routes: Vec<String>,
     /// The last change of state.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_transition: Option<LastTransition>,

@@ -26,6 +26,7 @@ pub(super) static VRRP: Kind = Kind {
         key("auth_pass_file", Type::Path(usize::MAX)),
         key("addresses", Type::VirtualAddresses),
         key("excluded_addresses", Type::VirtualAddresses),
+        key("routes", Type::Routes),
         key("preempt", Type::Flag).default("yes"),
         key("preempt_delay", Type::Duration(0, 1_000_000, 1)).default("0"),
         key("accept", Type::Flag).default("yes"),

@@ -2,7 +2,7 @@
 //! checked, so that nothing here can be out of range.
 
 use crate::config::{
-    AuthType, CheckAddresses, Config, InitialState, VirtualAddress, VrrpChecksum, VrrpConfig,
+    AuthType, CheckAddresses, Config, InitialState, Route, VirtualAddress, VrrpChecksum, VrrpConfig,
 };
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -86,6 +86,11 @@ fn router(section: &VrrpConfig, has_workers: bool) -> RouterSettings {
         }),
         addresses: section.addresses.iter().map(address).collect(),
         excluded: section.excluded_addresses.iter().map(address).collect(),
+        routes: section
+            .routes
+            .iter()
+            .map(|own| route(own, section))
+            .collect(),
         // The owner of the addresses must have them (RFC 9568, 6.1), and who is to begin as MASTER
         // wants to be (behaviour notes 7.3).
         preempt: section.preempt
@@ -140,6 +145,16 @@ fn address(address: &VirtualAddress) -> vrrp::VirtualAddress {
     }
 }
 
+fn route(route: &Route, section: &VrrpConfig) -> vrrp::VirtualRoute {
+    // Each link has link-local addresses of its own.
+    let is_of_link = matches!(route.gateway, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    vrrp::VirtualRoute {
+        destination: route.destination,
+        gateway: route.gateway,
+        interface: is_of_link.then(|| name(&section.interface)),
+    }
+}
+
 fn centis(duration: Duration) -> Centis {
     Centis(u16::try_from(duration.as_millis() / 10).unwrap_or(u16::MAX))
 }
@@ -161,7 +176,8 @@ mod tests {
         let config = load(
             "[vrrp a]\ninterface = eth0\nvirtual_router_id = 51\npriority = 101\nstate = MASTER\nadvert_interval = 2s\n\
              down_timer_adverts = 4\nauth_type = PASS\nauth_pass = sesame\naddresses = 10.0.0.50/24, 10.0.0.51@eth1\n\
-             excluded_addresses = 2001:db8::50\npreempt_delay = 3s\naccept = no\nsource = 10.0.0.2\n\
+             excluded_addresses = 2001:db8::50\nroutes = 10.9.0.0/16 via 10.0.0.254, ::/0 via fe80::1\n\
+             preempt_delay = 3s\naccept = no\nsource = 10.0.0.2\n\
              unicast_peers = 10.0.0.3\nunicast_ttl = 200\ngarp_delay = 1s\ngarp_repeat = 2\ngarp_refresh = 60s\n\
              track_interfaces = eth2:-20\ntrack_scripts = s\ntrack_files = f:3\ncheck_addresses = drop\n\
              [track_script s]\ncommand = true\nweight = 5\n[track_file f]\nfile = /f\n\
@@ -187,6 +203,18 @@ mod tests {
             password: Some(Password(*b"sesame\0\0")),
             addresses: vec![at("10.0.0.50/24", None), at("10.0.0.51/32", Some("eth1"))],
             excluded: vec![at("2001:db8::50/128", None)],
+            routes: vec![
+                vrrp::VirtualRoute {
+                    destination: "10.9.0.0/16".parse().unwrap(),
+                    gateway: [10, 0, 0, 254].into(),
+                    interface: None,
+                },
+                vrrp::VirtualRoute {
+                    destination: "::/0".parse().unwrap(),
+                    gateway: "fe80::1".parse().unwrap(),
+                    interface: Some(name("eth0")),
+                },
+            ],
             preempt: true,
             preempt_delay: Duration::from_secs(3),
             accept: false,

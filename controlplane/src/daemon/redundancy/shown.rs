@@ -25,6 +25,7 @@ pub(super) fn router(status: RouterStatus, now: Instant) -> api::VirtualRouter {
         active_down_interval_ms: milliseconds(status.active_down_interval),
         next_ms: status.next.map(milliseconds),
         addresses: status.addresses,
+        routes: status.routes.iter().map(ToString::to_string).collect(),
         last_transition: status.last.map(|(transition, at)| api::LastTransition {
             to: transition.to.word().to_owned(),
             why: transition.why,
