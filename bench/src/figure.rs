@@ -96,6 +96,8 @@ fn limit(name: &str, value: &impl Fn(&str) -> Option<f64>) -> Option<Limit> {
     const NAT: f64 = 1.3;
     /// What a packet may cost more through a device than in the pipeline alone, ns.
     const DEVICE: f64 = 10.0;
+    /// The generator alone makes so many times what goes through.
+    const GENERATOR: f64 = 1.5;
     let flows = |size: &str| match size {
         "1k" => Some(25.0),
         "1m" => Some(38.0),
@@ -110,6 +112,16 @@ fn limit(name: &str, value: &impl Fn(&str) -> Option<f64>) -> Option<Limit> {
         }
         ["link", "dr", "v4", size, "extra_ns"] => flows(size).map(|ns| AtMost(ns + DEVICE)),
         ["link", "nat", "v4", size, "extra_ns"] => flows(size).map(|ns| AtMost(ns * NAT + DEVICE)),
+        // Else the generator, not the peer, would be what is measured.
+        ["link", "generator", "mpps"] => {
+            let rates = ["dr", "nat"].into_iter().flat_map(|method| {
+                ["1k", "1m", "10m"].map(|size| value(&format!("link.{method}.v4.{size}.mpps")))
+            });
+            rates
+                .flatten()
+                .reduce(f64::max)
+                .map(|most| AtLeast(most * GENERATOR))
+        }
         ["pipeline", "new", "rr", "ns"] => Some(AtMost(150.0)),
         ["pipeline", "new", "wlc100", "ns"] => Some(AtMost(250.0)),
         ["pipeline", "cps", "dr"] => Some(AtLeast(3e6)),
@@ -180,6 +192,19 @@ mod tests {
         assert_eq!(judged(&figures)[1], (Some(52.0), false));
         assert_eq!(judged(&figures)[2], (Some(12.0), true));
         assert_eq!(judged(&figures[2..3]), [(None, true)]);
+    }
+
+    #[test]
+    fn the_generator_is_judged_by_the_highest_rate_of_the_same_run() {
+        let figures = [
+            ("link.generator.mpps", 24.0),
+            ("link.dr.v4.1k.mpps", 16.0),
+            ("link.nat.v4.1k.mpps", 10.0),
+        ];
+        assert_eq!(judged(&figures)[0], (Some(24.0), true));
+        let faster = [("link.generator.mpps", 24.0), ("link.dr.v4.10m.mpps", 16.1)];
+        assert_eq!(judged(&faster)[0], (Some(24.15), false));
+        assert_eq!(judged(&figures[..1]), [(None, true)]);
     }
 
     #[test]

@@ -90,13 +90,14 @@ pub(crate) fn run(options: &Options) -> Result<bool, Failure> {
         generator,
         place,
         turn: Duration::from_millis(if options.quick { 400 } else { 1000 }),
-        turns: if options.quick { 2 } else { 7 },
+        turns: if options.quick { 1 } else { 7 },
         most: options.most,
         samples: BTreeMap::new(),
     };
     let wanted = |part: &str| part.contains(&options.only);
     if wanted("throughput") {
         for _ in 0..bench.turns {
+            bench.alone()?;
             let floor = bench.macswap()?;
             for method in METHODS {
                 bench.throughput(method, floor)?;
@@ -173,6 +174,23 @@ impl Bench {
     /// Nothing may be polled while the peer goes away.
     fn link_down(&self) -> Result<(), Failure> {
         self.generator.wait_for_link(false, Duration::from_secs(20))
+    }
+
+    /// The generator itself: how many packets it makes for a peer that only takes them, and how long that is busy
+    /// with each.
+    fn alone(&mut self) -> Result<(), Failure> {
+        let testpmd = Testpmd::start(&self.place, "rxonly")?;
+        self.link_up()?;
+        let mut pattern = Established::new(1000, 64, Popularity::Uniform);
+        let pace = self.full_speed();
+        let outcome = self.generator.run(&mut pattern, pace);
+        let ticks = testpmd.stop()?.ok_or("testpmd received nothing")?;
+        self.link_down()?;
+        let ns = self.generator.clock().ns(ticks);
+        self.sample("link.generator.taken_ns", ns, "ns");
+        let rate = outcome.sent as f64 / outcome.seconds / 1e6;
+        self.sample("link.generator.mpps", rate, "Mpps");
+        Ok(())
     }
 
     /// testpmd's macswap: the floor, in nanoseconds per packet.

@@ -69,7 +69,7 @@ pub(crate) fn run(options: &Options) -> Result<bool, Failure> {
     let mut figures = if options.once {
         measure(options)?
     } else {
-        let processes = if options.quick { 2 } else { 5 };
+        let processes = if options.quick { 1 } else { 5 };
         println!("best of {processes} processes");
         let mut figures = best_of(processes, options)?;
         // Once: these are about the worst that happens.
