@@ -377,7 +377,7 @@ impl Context<'_> {
             Ok(signal) => signal,
             Err(reason) => return Verdict::Drop(reason),
         };
-        let schedulable = match signal {
+        let begins = match signal {
             Signal::Tcp(flags) => {
                 (is_opening(signal) || services.ipvs.sloppy_tcp) && flags & tcp::RST == 0
             }
@@ -387,14 +387,16 @@ impl Context<'_> {
         // Whoever sends from FTP's data port would be the server's end of active FTP. What an FTP
         // service does not take, its host may: other services are on such ports too.
         let taken = tuple.source.port != DATA_PORT && service.takes(port);
-        if !schedulable || !taken {
-            // It may go on with a flow that found no room when it began.
-            if taken
-                && table.is_full()
+        let mut schedulable = taken && begins;
+        if taken && !begins && (table.is_full() || self.may_have_begun_without_entry()) {
+            schedulable = !table.is_full() && self.can_go_on_with_entry(service, tuple, signal);
+            if !schedulable
                 && let Some(verdict) = self.without_entry(service, packet, headers, tuple, spare)
             {
                 return verdict;
             }
+        }
+        if !schedulable {
             let bypass = self.bypass(service, packet, headers, vip, spare);
             return bypass.unwrap_or_else(|| self.to_stack(packet, headers));
         }

@@ -8,7 +8,12 @@
 //!
 //! The packets after the first are no SYNs, so while there is no room those are taken as well, and
 //! resets, which the server has to see. They never evict: whoever sends strays must not cost others their
-//! connections. As soon as there is room the usual rules hold again.
+//! connections.
+//!
+//! As soon as there is room, such a flow gets its entry by whatever packet comes next; by the usual rules it
+//! would be reset. Which packets are of such flows nobody knows, so all that may be are taken, as with
+//! `sloppy_tcp`, for as long as a connection may be silent after the last packet that was forwarded without
+//! an entry.
 //!
 //! Nothing is remembered, so the server's connection counts stay as they are; its packets and bytes are
 //! counted.
@@ -17,9 +22,9 @@ use super::flow::Target;
 use super::{Context, Pass, Spare, account};
 use crate::address::{Address, FiveTuple};
 use crate::buffer::PacketBuffer;
-use crate::connection::{Connection, Direction};
+use crate::connection::{Connection, Direction, SctpEvent, Signal};
 use crate::counters::Event;
-use crate::packet::Headers;
+use crate::packet::{Headers, tcp};
 use crate::scheduler::SchedulerKind;
 use crate::service::{Forward, VirtualService};
 use crate::verdict::Verdict;
@@ -66,6 +71,33 @@ impl Context<'_> {
         Some(verdict)
     }
 
+    /// True if a packet of no connection may be of a flow that found no room when it began.
+    pub(super) fn may_have_begun_without_entry(&self) -> bool {
+        self.now < self.state.without_entry_until
+    }
+
+    /// True if such a flow gets its entry by a packet of `signal`, now that there is room.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn can_go_on_with_entry<A: Address>(
+        &self,
+        service: &VirtualService,
+        tuple: &FiveTuple<A>,
+        signal: Signal,
+    ) -> bool {
+        let ends = match signal {
+            Signal::Tcp(flags) => flags & tcp::RST != 0,
+            Signal::Sctp(event) => event == SctpEvent::Abort,
+            Signal::Udp => false,
+        };
+        if ends || !chooses_alike(service) {
+            return false;
+        }
+        // Where an entry is needed nothing was forwarded without.
+        let server = self.pick(service, tuple, &[]);
+        server.is_some_and(|server| needs_no_entry(service, server.forward))
+    }
+
     /// The connection a packet of `tuple` would be of, which is in no table, with the packet accounted for;
     /// `None` if nobody takes it or the flow needs an entry.
     pub(super) fn stand_in<A: Address>(
@@ -95,6 +127,9 @@ impl Context<'_> {
         // One that waited for its server's MAC address was counted before.
         if !matches!(self.pass, Pass::Retry(_)) {
             self.count(Event::ForwardedStateless);
+            let lifetime = self.services.timeouts.longest(tuple.protocol);
+            let until = &mut self.state.without_entry_until;
+            *until = (*until).max(self.now + lifetime);
             let cell = server.shared.cell(self.state.worker);
             account(cell, Direction::Input, headers.ip_length() as u64);
         }

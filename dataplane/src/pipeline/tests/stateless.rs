@@ -178,6 +178,82 @@ fn the_entry_is_made_as_soon_as_a_syn_or_a_sloppy_packet_finds_room() {
     }
 }
 
+/// Milliseconds.
+const GRACE: u64 = 100_000;
+
+/// A table of one entry that is free again, so long before no flow can be left that began without one; the
+/// server of one such flow.
+fn free_again(plan: Plan, site: Site, opening: u16) -> (World, u8) {
+    let mut world = full(plan, site);
+    world.sleep(GRACE);
+    let host = server_of(&world.sent(0, &site.request(opening), site.inside()));
+    world.sleep(900_000 - GRACE + TICK);
+    world.expire();
+    world.movement();
+    assert_eq!(world.connections(), []);
+    (world, host)
+}
+
+#[test]
+fn a_flow_that_began_without_an_entry_gets_one_by_its_next_packet_that_finds_room() {
+    for site in ONE_WAY {
+        for scheduler in HASHING {
+            for (flags, count) in [(ACK, "active"), (FIN | ACK, "inactive")] {
+                let (mut world, host) = free_again(plan(site, scheduler), site, 2000);
+                let packet = site.request(2000).flags(flags);
+                assert_eq!(server_of(&world.sent(0, &packet, site.inside())), host);
+                world.moved(&[&site.created(host).replace("active", count)]);
+                assert_eq!(world.connections().len(), 1);
+                // The next such flow has to do without again, and nobody is evicted for it.
+                let packet = site.request(2001).flags(ACK);
+                let host = server_of(&world.sent(0, &packet, site.inside()));
+                world.moved(&[&passed(host, site.bytes())]);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_reset_of_a_flow_that_began_without_an_entry_reaches_its_server_and_makes_none() {
+    for site in ONE_WAY {
+        let (mut world, host) = free_again(plan(site, SchedulerKind::Sh), site, 2000);
+        let packet = site.request(2000).flags(RST);
+        assert_eq!(server_of(&world.sent(0, &packet, site.inside())), host);
+        world.moved(&[&passed(host, site.bytes())]);
+        assert_eq!(world.connections(), []);
+    }
+}
+
+#[test]
+fn when_no_flow_that_began_without_an_entry_can_be_left_strays_go_to_the_stack_again() {
+    let (mut world, _) = free_again(plan(DR, SchedulerKind::Mh), DR, 2000);
+    world.sleep(GRACE);
+    world.movement();
+    for flags in [ACK, FIN | ACK, RST] {
+        let verdict = world.verdict(0, &DR.request(2000).flags(flags));
+        assert_eq!(verdict, Verdict::Punt(PuntClass::Rest));
+        world.moved(&["connection_misses 1, punt.rest 1"]);
+    }
+}
+
+#[test]
+fn who_needs_an_entry_gets_none_by_a_stray_while_others_may() {
+    let (mut world, _) = free_again(plan(DR, SchedulerKind::Sh), DR, 2000);
+    world.edit(|plan| plan.services[0].forward = Forward::Nat);
+    let verdict = world.verdict(0, &DR.request(2000).flags(ACK));
+    assert_eq!(verdict, Verdict::Punt(PuntClass::Rest));
+    world.moved(&["connection_misses 1, punt.rest 1"]);
+    world.edit(|plan| {
+        plan.services[0].forward = Forward::Dr;
+        plan.services[0].scheduler = SchedulerKind::Rr;
+        plan.services[0].scheduler_flags = SchedulerFlags::NONE;
+    });
+    let verdict = world.verdict(0, &DR.request(2000).flags(ACK));
+    assert_eq!(verdict, Verdict::Punt(PuntClass::Rest));
+    world.moved(&["connection_misses 1, punt.rest 1"]);
+    assert_eq!(world.connections(), []);
+}
+
 #[test]
 fn a_full_server_is_passed_over_and_packets_without_an_entry_fill_none() {
     for site in ONE_WAY {
