@@ -22,6 +22,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
+/// How long Linux may take at the start to tell of the addresses it was given.
+const TELLING_TIME: Duration = Duration::from_secs(2);
 /// How often the workers' questions are looked at.
 const ASK_INTERVAL: Duration = Duration::from_millis(2);
 /// How often links are looked at.
@@ -198,7 +200,19 @@ impl Running {
             log::warn!("{warning}");
         }
         self.daemon.state().warnings.extend(warnings);
+        self.addresses_are_told(config).await;
         self.publish_forwarding();
+    }
+
+    /// Waits until Linux has told of the addresses it was given: an address is not served before that, and
+    /// who says "ready" serves. Not for ever, as one of them may have been refused.
+    async fn addresses_are_told(&self, config: &config::Config) {
+        let mut views = self.linux.views();
+        let told =
+            async { while self.linux.lacks_addresses(config) && views.changed().await.is_ok() {} };
+        if tokio::time::timeout(TELLING_TIME, told).await.is_err() {
+            log::warn!("Linux does not have all addresses of the configuration yet");
+        }
     }
 
     fn start_admin(&mut self, stopped: oneshot::Receiver<()>) -> Option<JoinHandle<()>> {
