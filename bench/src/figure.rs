@@ -38,9 +38,21 @@ impl Figure {
             ok: true,
         }
     }
-}
 
-impl Figure {
+    /// What it is shown with: the part it belongs to, and of the many of the pipeline those that are
+    /// about the same work.
+    pub(crate) fn group(&self) -> &str {
+        let mut words = self.name.split('.');
+        let first = words.next().unwrap_or_default();
+        let second = words.next().unwrap_or_default();
+        match (first, second) {
+            ("pipeline", "size" | "new" | "cps" | "flood" | "instructions") => {
+                &self.name[..first.len() + 1 + second.len()]
+            }
+            _ => first,
+        }
+    }
+
     /// Keeps the better of two measurements of one figure; of losses the worse.
     pub(crate) fn take_better(&mut self, other: Self) {
         let is_rate = self.unit == "1/s" || self.unit == "Mpps";
@@ -216,6 +228,20 @@ mod tests {
         ];
         let expected = [(Some(100.0), true), (None, true), (Some(0.0), false)];
         assert_eq!(judged(&figures), expected);
+    }
+
+    #[test]
+    fn figures_about_the_same_work_are_a_group() {
+        for (name, group) in [
+            ("pipeline.dr.v4.1k.ns", "pipeline"),
+            ("pipeline.gue-csum.v6.1k.ns", "pipeline"),
+            ("pipeline.new.lblcr100-full.ns", "pipeline.new"),
+            ("pipeline.flood.ns", "pipeline.flood"),
+            ("link.dr.v4.1k.mpps", "link"),
+            ("alone", "alone"),
+        ] {
+            assert_eq!(Figure::new(name, 1.0, "ns").group(), group);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Packets of known flows, in random order.
 
 use super::rig::{RING, Rig, Site};
-use super::{Method, Random};
+use super::{FAMILIES, Method, PROCESSES, Random};
 use crate::figure::Failure;
 use crate::packet::{Family, Template};
 use dataplane::packet::tcp;
@@ -18,6 +18,51 @@ pub(super) const TUNNELS: [(&str, Forward); 4] = [
 
 const fn tunnel(kind: TunnelKind, checksum: bool) -> Forward {
     Forward::Tunnel(Tunnel { kind, checksum })
+}
+
+/// Established flows in the table, by the name of the figure.
+const SIZES: [(&str, u32); 3] = [("1k", 1_000), ("1m", 1_000_000), ("10m", 10_000_000)];
+
+/// Established flows of one kind.
+#[derive(Clone, Debug)]
+pub(super) struct Scenario {
+    /// Of the figure.
+    pub(super) name: String,
+    pub(super) family: Family,
+    pub(super) forward: Forward,
+    pub(super) flows: u32,
+    /// How many processes take it.
+    pub(super) processes: usize,
+}
+
+/// Each way to forward, in both families, with few and with many flows.
+pub(super) fn scenarios() -> Vec<Scenario> {
+    let plain = [("dr", Forward::Dr), ("nat", Forward::Nat)];
+    let mut all = Vec::new();
+    for methods in [&plain[..], &TUNNELS] {
+        for (family_name, family) in FAMILIES {
+            for (method, forward) in methods {
+                for (size, flows) in SIZES {
+                    // What a checksum adds depends on the packet's length, not on the flows.
+                    if *method == "gue-csum" && size != "1k" {
+                        continue;
+                    }
+                    all.push(Scenario {
+                        name: format!("pipeline.{method}.{family_name}.{size}.ns"),
+                        family,
+                        forward: *forward,
+                        flows,
+                        processes: match (forward, size) {
+                            (Forward::Tunnel(_), "1m") => 2,
+                            (Forward::Tunnel(_), "10m") => 1,
+                            _ => PROCESSES,
+                        },
+                    });
+                }
+            }
+        }
+    }
+    all
 }
 
 /// Nanoseconds per 64-byte packet of `flows` established flows.
@@ -103,5 +148,42 @@ impl Rig {
                 traffic.replies[usize::from(server)].write(packet, flow);
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+
+    #[test]
+    fn every_way_to_forward_takes_few_flows_through_in_both_families() {
+        let few: Vec<_> = scenarios()
+            .into_iter()
+            .filter(|scenario| scenario.name.ends_with(".1k.ns"))
+            .collect();
+        assert_eq!(few.len(), (2 + TUNNELS.len()) * FAMILIES.len());
+        for Scenario {
+            family, forward, ..
+        } in few
+        {
+            let clock = Clock { hz: f64::INFINITY };
+            let mut rig = Rig::new(Site::new(family, forward, 64), clock);
+            rig.establish(64).unwrap();
+            let mut traffic = Traffic::new(&rig, 64, 64);
+            rig.send_traffic(&mut traffic).unwrap();
+        }
+    }
+
+    #[test]
+    fn no_two_scenarios_have_one_name() {
+        let mut names: Vec<_> = scenarios()
+            .into_iter()
+            .map(|scenario| scenario.name)
+            .collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
     }
 }

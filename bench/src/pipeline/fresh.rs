@@ -2,7 +2,7 @@
 
 use super::established::Traffic;
 use super::rig::{RING, Rig, Site};
-use super::{Method, decile};
+use super::{Method, PROCESSES, decile};
 use crate::figure::Failure;
 use crate::packet::{FLOWS, Family, Template};
 use dataplane::packet::tcp;
@@ -10,15 +10,63 @@ use dataplane::scheduler::SchedulerKind;
 use dataplane::service::Forward;
 use std::time::{Duration, Instant};
 
-/// Schedulers measured, with the number of servers.
-pub(super) const SCHEDULERS: [(&str, SchedulerKind, u16); 6] = [
-    ("rr", SchedulerKind::Rr, 4),
-    ("wrr", SchedulerKind::Wrr, 4),
-    ("lc", SchedulerKind::Lc, 4),
-    ("wlc", SchedulerKind::Wlc, 4),
-    ("rr100", SchedulerKind::Rr, 100),
-    ("wlc100", SchedulerKind::Wlc, 100),
+/// A scheduler as it is measured.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Choice {
+    /// In the figure's name.
+    pub(super) name: &'static str,
+    scheduler: SchedulerKind,
+    reals: u16,
+    /// Of each server.
+    weight: u32,
+    /// How many processes take it.
+    pub(super) processes: usize,
+}
+
+/// Every scheduler among a hundred servers, some among four too.
+pub(super) const SCHEDULERS: [Choice; 20] = [
+    choice("rr", SchedulerKind::Rr, 4),
+    choice("wrr", SchedulerKind::Wrr, 4),
+    choice("lc", SchedulerKind::Lc, 4),
+    choice("wlc", SchedulerKind::Wlc, 4),
+    choice("rr100", SchedulerKind::Rr, 100),
+    choice("wlc100", SchedulerKind::Wlc, 100),
+    twice("wrr100", SchedulerKind::Wrr, 1),
+    twice("lc100", SchedulerKind::Lc, 1),
+    twice("sed100", SchedulerKind::Sed, 1),
+    twice("nq100", SchedulerKind::Nq, 1),
+    twice("twos100", SchedulerKind::Twos, 1),
+    twice("fo100", SchedulerKind::Fo, 1),
+    twice("ovf100", SchedulerKind::Ovf, ROOMY),
+    twice("dh100", SchedulerKind::Dh, 1),
+    twice("sh100", SchedulerKind::Sh, 1),
+    twice("mh100", SchedulerKind::Mh, 1),
+    twice("lblc100", SchedulerKind::Lblc, ROOMY),
+    twice("lblc100-full", SchedulerKind::Lblc, 1),
+    twice("lblcr100", SchedulerKind::Lblcr, ROOMY),
+    twice("lblcr100-full", SchedulerKind::Lblcr, 1),
 ];
+
+/// Where a weight says how many connections a server is meant for: hardly ever reached here.
+const ROOMY: u32 = 65_535;
+
+const fn choice(name: &'static str, scheduler: SchedulerKind, reals: u16) -> Choice {
+    Choice {
+        name,
+        scheduler,
+        reals,
+        weight: 1,
+        processes: PROCESSES,
+    }
+}
+
+const fn twice(name: &'static str, scheduler: SchedulerKind, weight: u32) -> Choice {
+    Choice {
+        weight,
+        processes: 2,
+        ..choice(name, scheduler, 100)
+    }
+}
 
 /// Room in the table.
 const CONNECTIONS: usize = 1 << 20;
@@ -32,8 +80,12 @@ fn site(scheduler: SchedulerKind, reals: u16) -> Site {
 }
 
 /// Nanoseconds per SYN of a new flow; DR, a table of a million connections with room.
-pub(super) fn flows(method: Method, scheduler: SchedulerKind, reals: u16) -> Result<f64, Failure> {
-    opened(method, site(scheduler, reals))
+pub(super) fn flows(method: Method, choice: Choice) -> Result<f64, Failure> {
+    let site = Site {
+        weight: choice.weight,
+        ..site(choice.scheduler, choice.reals)
+    };
+    opened(method, site)
 }
 
 /// The same where the clients are persistent: nearly all flows have a template.
@@ -223,4 +275,31 @@ pub(super) fn flood(method: Method, seconds: u64) -> Result<Flood, Failure> {
             .connections()
             .abs_diff(ESTABLISHED as usize),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+
+    #[test]
+    fn every_scheduler_that_a_configuration_can_have_is_measured_among_a_hundred() {
+        for kind in SchedulerKind::ALL {
+            let measured = |choice: &Choice| choice.scheduler == kind && choice.reals == 100;
+            let is_measured = SCHEDULERS.iter().any(measured);
+            assert_eq!(is_measured, kind != SchedulerKind::None, "{kind}");
+        }
+    }
+
+    #[test]
+    fn every_choice_finds_servers_for_more_flows_than_it_has_servers() {
+        let method = Method {
+            clock: Clock { hz: f64::INFINITY },
+            rounds: 1,
+            rings: 1,
+        };
+        for choice in SCHEDULERS {
+            flows(method, choice).unwrap();
+        }
+    }
 }

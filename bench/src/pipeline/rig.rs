@@ -37,6 +37,8 @@ pub(crate) struct Site {
     pub(crate) forward: Forward,
     pub(crate) scheduler: SchedulerKind,
     pub(crate) reals: u16,
+    /// Of each server.
+    pub(crate) weight: u32,
     /// Room in the connection table.
     pub(crate) connections: usize,
     /// Its clients are persistent.
@@ -51,6 +53,7 @@ impl Site {
             forward,
             scheduler: SchedulerKind::Rr,
             reals: 4,
+            weight: 1,
             connections,
             persistent: false,
         }
@@ -115,7 +118,10 @@ impl Rig {
         service.scheduler = site.scheduler;
         service.persistence = site.persistent.then(|| Persistence::new(300_000));
         service.reals = (0..site.reals)
-            .map(|number| RealPlan::new(&site.real(number).to_string()))
+            .map(|number| RealPlan {
+                weight: site.weight,
+                ..RealPlan::new(&site.real(number).to_string())
+            })
             .collect();
         let mut plan = Plan::new(vec![service]);
         match site.family {

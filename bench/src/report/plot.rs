@@ -1,4 +1,5 @@
-//! The plot: for each figure in nanoseconds a bar, with its budget as a mark.
+//! The plot: for each figure in nanoseconds a bar, with its budget as a mark. Each group of figures has
+//! a heading and a scale of its own: a new flow can cost fifty times an established packet.
 
 use super::table::number;
 use crate::figure::Figure;
@@ -11,19 +12,35 @@ const WIDTH: f64 = 560.0;
 /// A plot as SVG, readable on a light and on a dark page.
 pub(super) fn svg(figures: &[Figure]) -> String {
     let bars: Vec<_> = figures.iter().filter(|f| f.unit == "ns").collect();
+    let mut body = String::new();
+    let mut top = 40;
+    for group in bars.chunk_by(|one, other| one.group() == other.group()) {
+        top += draw_group(&mut body, group, top) + ROW / 2;
+    }
+    let height = top + 20;
+    format!(
+        r##"<svg xmlns="http://www.w3.org/2000/svg" width="900" height="{height}" font-family="sans-serif" font-size="12">
+<rect width="100%" height="100%" fill="#ffffff"/>
+<text x="12" y="24" font-size="15" fill="#202020">Nanoseconds per packet; the line is the budget; each group has its own scale</text>
+{body}</svg>
+"##
+    )
+}
+
+/// Draws a heading and bars from `top` on; how high that is.
+fn draw_group(text: &mut String, bars: &[&Figure], top: usize) -> usize {
     let longest = bars
         .iter()
         .flat_map(|f| [f.value, f.budget.unwrap_or(0.0)])
         .fold(1.0, f64::max);
-    let height = bars.len() * ROW + 60;
-    let mut text = format!(
-        r##"<svg xmlns="http://www.w3.org/2000/svg" width="900" height="{height}" font-family="sans-serif" font-size="12">
-<rect width="100%" height="100%" fill="#ffffff"/>
-<text x="12" y="24" font-size="15" fill="#202020">Nanoseconds per packet; the line is the budget</text>
-"##
+    let heading = bars.first().map_or("", |figure| figure.group());
+    let _ = writeln!(
+        text,
+        r##"<text x="12" y="{}" font-weight="bold" fill="#202020">{heading}</text>"##,
+        top + 14
     );
     for (row, figure) in bars.iter().enumerate() {
-        let top = 40 + row * ROW;
+        let top = top + (row + 1) * ROW;
         let width = figure.value.max(0.0) / longest * WIDTH;
         let colour = match (figure.budget, figure.ok) {
             (None, _) => "#8a94a6",
@@ -51,7 +68,7 @@ pub(super) fn svg(figures: &[Figure]) -> String {
             );
         }
     }
-    text + "</svg>\n"
+    (bars.len() + 1) * ROW
 }
 
 #[cfg(test)]
@@ -70,5 +87,18 @@ mod tests {
         assert_eq!(text.matches("<rect x").count(), 2);
         assert_eq!(text.matches("<line").count(), 1);
         assert!(text.ends_with("</svg>\n"));
+    }
+
+    #[test]
+    fn the_longest_bar_of_each_group_is_as_long_as_any_other() {
+        let figures = [
+            Figure::new("pipeline.dr.v4.1k.ns", 20.0, "ns"),
+            Figure::new("pipeline.nat.v4.1k.ns", 40.0, "ns"),
+            Figure::new("pipeline.new.rr.ns", 1000.0, "ns"),
+        ];
+        let text = svg(&figures);
+        assert_eq!(text.matches(r#"width="560.0""#).count(), 2);
+        assert_eq!(text.matches(r#"width="280.0""#).count(), 1);
+        assert_eq!(text.matches("bold").count(), 2);
     }
 }

@@ -3,13 +3,17 @@
 use crate::figure::Figure;
 use std::fmt::Write;
 
-/// One line per figure: value, budget, whether it is kept, ratio to the baseline.
+/// One line per figure: value, budget, whether it is kept, ratio to the baseline. An empty line parts groups.
 pub(super) fn table(figures: &[Figure], baseline: &[Figure]) -> String {
     let mut text = format!(
         "{:<38} {:>14} {:<13} {:>12}  {:<4} {:>9}\n",
         "figure", "value", "unit", "budget", "kept", "baseline"
     );
+    let mut group = figures.first().map(Figure::group);
     for figure in figures {
+        if group.replace(figure.group()) != Some(figure.group()) {
+            text.push('\n');
+        }
         let kept = match (figure.budget, figure.ok) {
             (None, _) => "",
             (Some(_), true) => "yes",
@@ -62,6 +66,19 @@ mod tests {
         assert_eq!(number(3_000_000.4), "3 000 000");
         assert_eq!(number(123.45), "123.5");
         assert_eq!(number(2.0), "2.00");
+    }
+
+    #[test]
+    fn an_empty_line_parts_groups() {
+        let names = [
+            "pipeline.dr.v4.1k.ns",
+            "pipeline.nat.v4.1k.ns",
+            "pipeline.new.rr.ns",
+        ];
+        let figures = names.map(|name| Figure::new(name, 1.0, "ns"));
+        let text = table(&figures, &[]);
+        let empty: Vec<_> = text.lines().map(str::is_empty).collect();
+        assert_eq!(empty, [false, false, false, true, false]);
     }
 
     #[test]
