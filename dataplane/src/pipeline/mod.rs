@@ -333,12 +333,13 @@ impl Pipeline {
         find_candidates(&mut v6, &self.v6);
         let mut v4 = v4.iter();
         let mut v6 = v6.iter();
-        for ((packet, kind), verdict) in packets.iter_mut().zip(kinds).zip(verdicts) {
-            if kind == Kind::V4
+        // By reference: a copy of bytes that were written one by one a moment ago waits for all of them.
+        for ((packet, kind), verdict) in packets.iter_mut().zip(&kinds).zip(verdicts) {
+            if *kind == Kind::V4
                 && let Some(staged) = v4.next()
             {
                 context.plain(&mut self.v4, packet, staged, spare, verdict);
-            } else if kind == Kind::V6
+            } else if *kind == Kind::V6
                 && let Some(staged) = v6.next()
             {
                 context.plain(&mut self.v6, packet, staged, spare, verdict);
