@@ -15,7 +15,7 @@ use crate::figure::{self, Failure, Figure};
 use crate::packet::FLOWS;
 use generator::{Generator, Outcome, Pace};
 use pattern::{Conversations, Echo, Established, Opening, Popularity, REALS};
-use peer::{Place, Sluiced, Testpmd};
+use peer::{Counters, Place, Sluiced, Testpmd};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -327,22 +327,41 @@ impl Bench {
                 ..pace
             };
             for (name, share) in LOADS {
+                let before = sluiced.counters()?;
                 let outcome = self.generator.run(&mut pattern, at(share));
                 self.latencies(name, &outcome);
+                self.turns_of(name, &before, &sluiced.counters()?);
             }
             sluiced.stop()?;
             self.link_down()?;
 
-            let testpmd = Testpmd::start(&self.place, "icmpecho")?;
+            let mut testpmd = Testpmd::start(&self.place, "icmpecho")?;
             self.link_up()?;
             for (name, share) in LOADS {
+                let name = format!("icmpecho.{name}");
                 let outcome = self.generator.run(&mut Echo::new(STAMPED), at(share));
-                self.latencies(&format!("icmpecho.{name}"), &outcome);
+                self.latencies(&name, &outcome);
+                let ticks = testpmd.lap()?.ok_or("testpmd received nothing")?;
+                let ns = self.generator.clock().ns(ticks);
+                self.sample(format!("latency.{name}packet.ns"), ns, "ns");
             }
             testpmd.stop()?;
             self.link_down()?;
         }
         Ok(())
+    }
+
+    /// What the time there and back is made of on the side of `sluiced`: how many packets a turn of its loop found,
+    /// how long it took, and how long one that found none.
+    fn turns_of(&mut self, name: &str, before: &Counters, after: &Counters) {
+        let packets = after.received - before.received;
+        let polls = after.polls - before.polls;
+        let ticks = after.ticks - before.ticks;
+        let ns = |ticks| self.generator.clock().ns(ticks);
+        let (packet, turn) = (ns(ticks / packets), ns(ticks / polls));
+        self.sample(format!("latency.{name}packet.ns"), packet, "ns");
+        self.sample(format!("latency.{name}turn.ns"), turn, "ns");
+        self.sample(format!("latency.{name}burst"), packets / polls, "packets");
     }
 
     fn latencies(&mut self, name: &str, outcome: &Outcome) {

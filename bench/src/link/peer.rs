@@ -67,6 +67,7 @@ pub(crate) struct Sluiced {
 pub(crate) struct Counters {
     pub(crate) received: f64,
     pub(crate) ticks: f64,
+    /// Turns of its loop that found packets.
     pub(crate) polls: f64,
     pub(crate) created: f64,
     pub(crate) tx_full: f64,
@@ -257,8 +258,10 @@ impl Testpmd {
     pub(crate) fn start(place: &Place, mode: &str) -> Result<Self, Failure> {
         let log = place.work.join("testpmd.log");
         let output = File::create(&log)?;
-        let mut command = Command::new("dpdk-testpmd");
+        // A line at a time, as `lap` waits for one.
+        let mut command = Command::new("stdbuf");
         command
+            .args(["-oL", "dpdk-testpmd"])
             .arg(format!("--lcores=0@{},1@{}", place.control, place.worker))
             .args([
                 "--no-huge",
@@ -294,6 +297,25 @@ impl Testpmd {
             .spawn(&mut command)
             .map_err(|e| format!("dpdk-testpmd (Debian package dpdk-dev) does not start: {e}"))?;
         Ok(Self { child, log })
+    }
+
+    /// TSC ticks per packet of its forwarding core since its start or the last lap, if it forwarded any. It
+    /// stops and starts again for that.
+    pub(crate) fn lap(&mut self) -> Result<Option<f64>, Failure> {
+        // The last line it says when it has stopped.
+        let stops = |output: &str| output.matches("\nDone.\n").count();
+        let before = stops(&read(&self.log)?);
+        let input = self.child.stdin.as_mut().ok_or("testpmd hears nothing")?;
+        input.write_all(b"stop\nstart\n")?;
+        let until = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < until {
+            let output = read(&self.log)?;
+            if stops(&output) > before {
+                return Ok(ticks_per_packet(&output));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Err("testpmd does not stop".into())
     }
 
     /// Ends it; TSC ticks per packet of its forwarding core, if it forwarded any.

@@ -100,6 +100,28 @@ pub(super) fn size(method: Method, length: usize) -> Result<f64, Failure> {
     Ok(ring / RING as f64)
 }
 
+/// Nanoseconds per 64-byte packet that is alone in its burst, 1000 flows, DR: what one costs at low load.
+pub(super) fn single(method: Method) -> Result<f64, Failure> {
+    const FLOWS: u32 = 1000;
+    let site = Site::new(Family::V4, Forward::Dr, FLOWS as usize);
+    let mut rig = Rig::new(site, method.clock);
+    rig.establish(FLOWS)?;
+    let mut traffic = Traffic::new(&rig, FLOWS, 64);
+    let ring = method.measure(
+        &mut rig,
+        |_, _| Ok(()),
+        |rig| {
+            let (ticks, sent) = rig.single_pass(RING, |_, packet| {
+                let flow = traffic.random.below(traffic.flows);
+                traffic.request.write(packet, flow);
+            });
+            rig.all_sent(RING, sent)?;
+            Ok(ticks)
+        },
+    )?;
+    Ok(ring / RING as f64)
+}
+
 /// Packets of established flows, each flow as likely as any other.
 #[derive(Clone)]
 pub(super) struct Traffic {

@@ -181,6 +181,10 @@ fn measure(options: &Options) -> Result<Vec<Figure>, Failure> {
             figures.push(Figure::new(name, established::size(method, length)?, "ns"));
         }
     }
+    let name = "pipeline.single.ns";
+    if wanted(name) {
+        figures.push(Figure::new(name, established::single(method)?, "ns"));
+    }
     for choice in fresh::SCHEDULERS {
         let name = format!("pipeline.new.{}.ns", choice.name);
         if options.wants(&name, choice.processes) {

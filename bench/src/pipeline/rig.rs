@@ -257,6 +257,15 @@ impl Rig {
         self.timed(count, write, work)
     }
 
+    /// As `pass`, each packet a burst of its own.
+    pub(crate) fn single_pass(
+        &mut self,
+        count: usize,
+        write: impl FnMut(usize, &mut Packet),
+    ) -> (u64, usize) {
+        self.timed(count, write, single_pass)
+    }
+
     fn timed(
         &mut self,
         count: usize,
@@ -309,25 +318,40 @@ fn counted_pass(world: &mut World, packets: &mut [Packet]) -> usize {
 /// What is timed; how many were sent.
 #[inline(never)]
 fn pass(world: &mut World, packets: &mut [Packet]) -> usize {
-    turns(world, packets, |verdict| matches!(verdict, Verdict::Tx(_)))
+    turns(world, packets, BURST, |verdict| {
+        matches!(verdict, Verdict::Tx(_))
+    })
+}
+
+/// What is timed where each packet is a burst of its own; how many were sent.
+#[inline(never)]
+fn single_pass(world: &mut World, packets: &mut [Packet]) -> usize {
+    turns(world, packets, 1, |verdict| {
+        matches!(verdict, Verdict::Tx(_))
+    })
 }
 
 /// What is timed; how many were handed to other workers.
 #[inline(never)]
 fn redirecting_pass(world: &mut World, packets: &mut [Packet]) -> usize {
-    turns(world, packets, |verdict| {
+    turns(world, packets, BURST, |verdict| {
         matches!(verdict, Verdict::Redirect(_))
     })
 }
 
-/// A worker's turns; how many packets got a verdict that is `counted`.
+/// A worker's turns of so many packets; how many got a verdict that is `counted`.
 #[inline(always)]
-fn turns(world: &mut World, packets: &mut [Packet], counted: impl Fn(&Verdict) -> bool) -> usize {
+fn turns(
+    world: &mut World,
+    packets: &mut [Packet],
+    burst: usize,
+    counted: impl Fn(&Verdict) -> bool,
+) -> usize {
     let now = world.now;
     let pipeline = &mut world.pipeline;
     let mut verdicts = [Verdict::Drop(DropReason::Frame); BURST];
     let mut passed = 0;
-    for burst in packets.chunks_mut(BURST) {
+    for burst in packets.chunks_mut(burst) {
         pipeline.refresh();
         let count = burst.len();
         pipeline.process(
