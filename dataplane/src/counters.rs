@@ -70,7 +70,7 @@ named! {
         TemplatesFull = "templates_full",
         /// Datagrams scheduled each for itself (`one_packet`).
         OnePacketScheduled = "one_packet_scheduled",
-        /// Packets forwarded without an entry because the table was full.
+        /// Packets forwarded without an entry, of flows that found the table full.
         ForwardedStateless = "forwarded_stateless",
         /// ICMP time exceeded sent.
         IcmpTimeExceeded = "icmp_time_exceeded",

@@ -218,7 +218,7 @@ const EVENTS: &[(&str, &str)] = &[
     ),
     (
         "forwarded_stateless",
-        "forwarded without an entry, the table being full",
+        "forwarded without an entry, of flows that found the table full",
     ),
     ("icmp_time_exceeded", "ICMP time exceeded sent"),
     (

@@ -3,7 +3,7 @@
 //! The order of decisions and all exceptions follow the kernel's `ip_vs_in`/`ip_vs_out` as the
 //! specification describes them (spec 2.2, 3.3, 3.5, 3.6).
 
-use super::signal::{is_opening, signal};
+use super::signal::{is_ending, is_opening, signal};
 use super::{Context, Pass, Spare, WorkerState, account, helper};
 use crate::address::{Address, Endpoint, FiveTuple, Protocol};
 use crate::buffer::PacketBuffer;
@@ -388,11 +388,15 @@ impl Context<'_> {
         // service does not take, its host may: other services are on such ports too.
         let taken = tuple.source.port != DATA_PORT && service.takes(port);
         let mut schedulable = taken && begins;
-        if taken && !begins && (table.is_full() || self.may_have_begun_without_entry()) {
-            schedulable = !table.is_full() && self.can_go_on_with_entry(service, tuple, signal);
+        if taken && !begins && self.may_have_begun_without_entry(A::FAMILY) {
+            let ends = is_ending(signal);
+            schedulable = !ends && !table.is_full() && self.can_have_entry(service, tuple);
             if !schedulable
                 && let Some(verdict) = self.without_entry(service, packet, headers, tuple, spare)
             {
+                if table.is_full() && !ends {
+                    self.expect_more_without_entry(tuple);
+                }
                 return verdict;
             }
         }
@@ -400,7 +404,7 @@ impl Context<'_> {
             let bypass = self.bypass(service, packet, headers, vip, spare);
             return bypass.unwrap_or_else(|| self.to_stack(packet, headers));
         }
-        if !again && self.state.defence.drops_packet(A::FAMILY) {
+        if begins && !again && self.state.defence.drops_packet(A::FAMILY) {
             return Verdict::Drop(DropReason::DropPacket);
         }
         if service.one_packet && signal == Signal::Udp {
@@ -428,8 +432,13 @@ impl Context<'_> {
                 self.no_server(service, packet, headers)
             }
             Err(DropReason::TableFull) => {
-                let verdict = self.without_entry(service, packet, headers, tuple, spare);
-                verdict.unwrap_or(Verdict::Drop(DropReason::TableFull))
+                match self.without_entry(service, packet, headers, tuple, spare) {
+                    Some(verdict) => {
+                        self.expect_more_without_entry(tuple);
+                        verdict
+                    }
+                    None => Verdict::Drop(DropReason::TableFull),
+                }
             }
             Err(reason) => Verdict::Drop(reason),
         }

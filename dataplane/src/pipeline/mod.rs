@@ -176,8 +176,8 @@ struct WorkerState {
     seats: Seats,
     /// Of the first fragment in hand.
     forwarded: Forwarded,
-    /// Until then a packet of no connection may be of a flow that was forwarded without an entry.
-    without_entry_until: Millis,
+    /// By family: until when a packet of no connection may be of a flow that was forwarded without an entry.
+    without_entry_until: [Millis; 2],
     /// Tests compare the short way with the general one, and see which was taken.
     short_way: bool,
     #[cfg(test)]
@@ -249,7 +249,7 @@ impl Pipeline {
                 errand: Errand::Own,
                 seats: Seats::new(fragments::seats(parts.workers)),
                 forwarded: Forwarded::default(),
-                without_entry_until: Millis(0),
+                without_entry_until: [Millis(0); 2],
                 short_way: true,
                 #[cfg(test)]
                 general_packets: 0,

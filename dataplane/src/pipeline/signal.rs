@@ -49,3 +49,12 @@ pub(super) fn is_opening(signal: Signal) -> bool {
         Signal::Udp => false,
     }
 }
+
+/// True for packets after which there is no connection: RST and ABORT.
+pub(super) fn is_ending(signal: Signal) -> bool {
+    match signal {
+        Signal::Tcp(flags) => flags & tcp::RST != 0,
+        Signal::Sctp(event) => event == SctpEvent::Abort,
+        Signal::Udp => false,
+    }
+}

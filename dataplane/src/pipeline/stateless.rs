@@ -6,25 +6,22 @@
 //! turn or by load, or has a template, would be chosen anew for the next packet, and replies that come
 //! back through us have to find whose they are.
 //!
-//! The packets after the first are no SYNs, so while there is no room those are taken as well, and
-//! resets, which the server has to see. They never evict: whoever sends strays must not cost others their
-//! connections.
-//!
-//! As soon as there is room, such a flow gets its entry by whatever packet comes next; by the usual rules it
-//! would be reset. Which packets are of such flows nobody knows, so all that may be are taken, as with
-//! `sloppy_tcp`, for as long as a connection may be silent after the last packet that was forwarded without
-//! an entry.
+//! The packets after the first are no SYNs, and which packets are of such flows nobody knows. So for as long
+//! as a connection may be silent after the last packet that found no room, all that may be are taken, as with
+//! `sloppy_tcp`: while there is no room they are forwarded, too, and as soon as there is some, the flow gets its
+//! entry by whatever packet comes next; by the usual rules it would be reset. They never evict: whoever sends
+//! strays must not cost others their connections. A reset goes to the server and makes no entry.
 //!
 //! Nothing is remembered, so the server's connection counts stay as they are; its packets and bytes are
 //! counted.
 
 use super::flow::Target;
 use super::{Context, Pass, Spare, account};
-use crate::address::{Address, FiveTuple};
+use crate::address::{Address, Family, FiveTuple, Protocol};
 use crate::buffer::PacketBuffer;
-use crate::connection::{Connection, Direction, SctpEvent, Signal};
+use crate::connection::{Connection, Direction};
 use crate::counters::Event;
-use crate::packet::{Headers, tcp};
+use crate::packet::Headers;
 use crate::scheduler::SchedulerKind;
 use crate::service::{Forward, VirtualService};
 use crate::verdict::Verdict;
@@ -71,29 +68,33 @@ impl Context<'_> {
         Some(verdict)
     }
 
-    /// True if a packet of no connection may be of a flow that found no room when it began.
-    pub(super) fn may_have_begun_without_entry(&self) -> bool {
-        self.now < self.state.without_entry_until
+    /// Packets of this flow have to be expected that find no entry, for as long as a connection may be silent.
+    pub(super) fn expect_more_without_entry<A: Address>(&mut self, tuple: &FiveTuple<A>) {
+        // Any datagram may be the first.
+        if tuple.protocol != Protocol::Udp {
+            let until = self.now + self.services.timeouts.longest(tuple.protocol);
+            let expected = &mut self.state.without_entry_until[A::FAMILY as usize];
+            *expected = (*expected).max(until);
+        }
     }
 
-    /// True if such a flow gets its entry by a packet of `signal`, now that there is room.
+    /// True if a packet of no connection may be of a flow that found no room when it began.
+    pub(super) fn may_have_begun_without_entry(&self, family: Family) -> bool {
+        self.now < self.state.without_entry_until[family as usize]
+    }
+
+    /// True if such a flow can be given an entry, as far as service and server are concerned: what needs one
+    /// did not begin without.
     #[cold]
     #[inline(never)]
-    pub(super) fn can_go_on_with_entry<A: Address>(
+    pub(super) fn can_have_entry<A: Address>(
         &self,
         service: &VirtualService,
         tuple: &FiveTuple<A>,
-        signal: Signal,
     ) -> bool {
-        let ends = match signal {
-            Signal::Tcp(flags) => flags & tcp::RST != 0,
-            Signal::Sctp(event) => event == SctpEvent::Abort,
-            Signal::Udp => false,
-        };
-        if ends || !chooses_alike(service) {
+        if !chooses_alike(service) {
             return false;
         }
-        // Where an entry is needed nothing was forwarded without.
         let server = self.pick(service, tuple, &[]);
         server.is_some_and(|server| needs_no_entry(service, server.forward))
     }
@@ -127,9 +128,6 @@ impl Context<'_> {
         // One that waited for its server's MAC address was counted before.
         if !matches!(self.pass, Pass::Retry(_)) {
             self.count(Event::ForwardedStateless);
-            let lifetime = self.services.timeouts.longest(tuple.protocol);
-            let until = &mut self.state.without_entry_until;
-            *until = (*until).max(self.now + lifetime);
             let cell = server.shared.cell(self.state.worker);
             account(cell, Direction::Input, headers.ip_length() as u64);
         }

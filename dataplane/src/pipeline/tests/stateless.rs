@@ -2,11 +2,14 @@
 
 use super::*;
 use crate::buffer::PacketBuffer;
+use crate::packet::sctp::ABORT;
 use crate::pipeline::Outcome;
 use crate::scheduler::SchedulerFlags;
 use crate::service::{Persistence, Tunnel, TunnelKind};
 use crate::verdict::{DropReason, PuntClass, Verdict};
 
+/// The kind of a chunk.
+const DATA: u8 = 0;
 const HASHING: [SchedulerKind; 3] = [SchedulerKind::Dh, SchedulerKind::Sh, SchedulerKind::Mh];
 const TUNNEL: Site = Site {
     forward: Forward::Tunnel(Tunnel {
@@ -141,16 +144,15 @@ fn without_a_syn_nobody_is_evicted_and_a_table_with_room_is_as_ever() {
             assert_eq!(verdict, Verdict::Punt(PuntClass::Rest));
             world.moved(&["connection_misses 1, punt.rest 1"]);
         }
-        // Both are half open, so a SYN would have one of them out.
+        // Both are half open, so a SYN would have one of them out, and nobody has had to do without.
         world.sent(0, &site.request(1001), site.inside());
         world.movement();
-        let sent = world.sent(0, &site.request(2000).flags(ACK), site.inside());
-        world.moved(&[&passed(server_of(&sent), site.bytes())]);
+        for flags in [ACK, RST, FIN | ACK] {
+            let verdict = world.verdict(0, &site.request(2000).flags(flags));
+            assert_eq!(verdict, Verdict::Punt(PuntClass::Rest));
+            world.moved(&["connection_misses 1, punt.rest 1"]);
+        }
         assert_eq!(world.connections().len(), 2);
-        // What no scheduler ever sees goes to the stack, full or not.
-        let verdict = world.verdict(0, &site.request(20).flags(ACK));
-        assert_eq!(verdict, Verdict::Punt(PuntClass::Rest));
-        world.moved(&["connection_misses 1, punt.rest 1"]);
         let sent = world.sent(0, &site.request(2000), site.inside());
         let host = server_of(&sent);
         let moved = world.movement();
@@ -179,15 +181,15 @@ fn the_entry_is_made_as_soon_as_a_syn_or_a_sloppy_packet_finds_room() {
 }
 
 /// Milliseconds.
-const GRACE: u64 = 100_000;
+const LEFT: u64 = 100_000;
 
-/// A table of one entry that is free again, so long before no flow can be left that began without one; the
+/// A table of one entry that is free again. A flow that found no room may go on, but not after `LEFT`. The
 /// server of one such flow.
 fn free_again(plan: Plan, site: Site, opening: u16) -> (World, u8) {
     let mut world = full(plan, site);
-    world.sleep(GRACE);
+    world.sleep(LEFT);
     let host = server_of(&world.sent(0, &site.request(opening), site.inside()));
-    world.sleep(900_000 - GRACE + TICK);
+    world.sleep(900_000 - LEFT + TICK);
     world.expire();
     world.movement();
     assert_eq!(world.connections(), []);
@@ -225,9 +227,78 @@ fn the_reset_of_a_flow_that_began_without_an_entry_reaches_its_server_and_makes_
 }
 
 #[test]
+fn an_association_that_began_without_an_entry_gets_one_too_but_not_by_its_end() {
+    let site = DR.sctp();
+    for (chunk, gets_one) in [(DATA, true), (ABORT, false)] {
+        let mut with = plan(DR, SchedulerKind::Sh);
+        with.services.extend(plan(site, SchedulerKind::Sh).services);
+        let (mut world, _) = free_again(with, DR, 2000);
+        world.sent(0, &DR.request(1000), 0);
+        for _ in 0..9 {
+            world.sent(0, &DR.request(1000).flags(ACK), 0);
+        }
+        world.sleep(LEFT);
+        world.movement();
+        let host = server_of(&world.sent(0, &site.request(2000), 0));
+        world.moved(&[&passed(host, site.bytes())]);
+        world.sleep(900_000 - LEFT + TICK);
+        world.expire();
+        world.movement();
+        let packet = site.request(2000).payload([chunk, 0, 0, 4]);
+        assert_eq!(server_of(&world.sent(0, &packet, 0)), host);
+        assert_eq!(world.connections().len(), usize::from(gets_one), "{chunk}");
+        world.movement();
+    }
+}
+
+#[test]
+fn only_packets_of_flows_that_find_no_room_let_others_be_taken_for_theirs() {
+    let strays = |world: &mut World, site: Site| {
+        for flags in [ACK, FIN | ACK, RST] {
+            let verdict = world.verdict(0, &site.request(3000).flags(flags));
+            assert_eq!(verdict, Verdict::Punt(PuntClass::Rest), "{site:?}");
+            world.moved(&["connection_misses 1, punt.rest 1"]);
+        }
+    };
+    // Datagrams need no such thing.
+    let mut with = plan(DR, SchedulerKind::Sh);
+    with.services
+        .extend(plan(DR.udp(), SchedulerKind::Sh).services);
+    let mut world = full(with, DR);
+    world.sent(0, &DR.udp().request(2000), 0);
+    world.movement();
+    strays(&mut world, DR);
+    // The other family has a table of its own.
+    let mut with = plan(DR, SchedulerKind::Sh);
+    with.services.extend(plan(DR6, SchedulerKind::Sh).services);
+    let mut world = full(with, DR);
+    world.sent(0, &DR.request(2000), 0);
+    world.movement();
+    strays(&mut world, DR6);
+    // A reset is the last of its flow, and what finds room is none of them.
+    let (mut world, _) = free_again(plan(DR, SchedulerKind::Sh), DR, 2000);
+    world.sent(0, &DR.request(2000).flags(RST), 0);
+    world.sent(0, &DR.request(2001).flags(ACK), 0);
+    world.sent(0, &DR.request(2002).flags(RST), 0);
+    world.sleep(LEFT);
+    world.movement();
+    strays(&mut world, DR);
+    // One that still finds none goes on.
+    let mut world = full(plan(DR, SchedulerKind::Sh), DR);
+    world.sent(0, &DR.request(2000), 0);
+    for _ in 0..3 {
+        world.sleep(600_000);
+        world.sent(0, &DR.request(1000).flags(ACK), 0);
+        world.sent(0, &DR.request(2000).flags(ACK), 0);
+    }
+    world.movement();
+    assert_eq!(world.connections().len(), 1);
+}
+
+#[test]
 fn when_no_flow_that_began_without_an_entry_can_be_left_strays_go_to_the_stack_again() {
     let (mut world, _) = free_again(plan(DR, SchedulerKind::Mh), DR, 2000);
-    world.sleep(GRACE);
+    world.sleep(LEFT);
     world.movement();
     for flags in [ACK, FIN | ACK, RST] {
         let verdict = world.verdict(0, &DR.request(2000).flags(flags));
@@ -285,6 +356,8 @@ fn a_full_server_is_passed_over_and_packets_without_an_entry_fill_none() {
 fn a_packet_without_an_entry_that_waits_is_counted_once_and_goes_to_the_server_it_waited_for() {
     for flags in [SYN, ACK] {
         let mut world = full(plan(DR, SchedulerKind::Sh), DR);
+        world.sent(0, &DR.request(1999), 0);
+        world.movement();
         let all = [11, 12, 13].map(|host| DR.real(host).ip());
         world.edit(|plan| plan.unknown = all.to_vec());
         let request = DR.request(2000).flags(flags);
