@@ -351,8 +351,8 @@ impl Bench {
         Ok(())
     }
 
-    /// What the time there and back is made of on the side of `sluiced`: how many packets a turn of its loop found,
-    /// how long it took, and how long one that found none.
+    /// What the time there and back is made of on the side of `sluiced`: how many packets a turn of its loop found
+    /// that found any, and how long it took.
     fn turns_of(&mut self, name: &str, before: &Counters, after: &Counters) {
         let packets = after.received - before.received;
         let polls = after.polls - before.polls;

@@ -300,22 +300,20 @@ impl Testpmd {
     }
 
     /// TSC ticks per packet of its forwarding core since its start or the last lap, if it forwarded any. It
-    /// stops and starts again for that.
+    /// stops for that and starts again, which takes it a while: whatever arrives meanwhile is thrown away.
     pub(crate) fn lap(&mut self) -> Result<Option<f64>, Failure> {
-        // The last line it says when it has stopped.
-        let stops = |output: &str| output.matches("\nDone.\n").count();
-        let before = stops(&read(&self.log)?);
+        let before = starts(&read(&self.log)?);
         let input = self.child.stdin.as_mut().ok_or("testpmd hears nothing")?;
         input.write_all(b"stop\nstart\n")?;
         let until = Instant::now() + Duration::from_secs(5);
         while Instant::now() < until {
             let output = read(&self.log)?;
-            if stops(&output) > before {
+            if starts(&output) > before {
                 return Ok(ticks_per_packet(&output));
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        Err("testpmd does not stop".into())
+        Err("testpmd does not start again".into())
     }
 
     /// Ends it; TSC ticks per packet of its forwarding core, if it forwarded any.
@@ -345,6 +343,11 @@ fn read(path: &Path) -> Result<String, Failure> {
     Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
 }
 
+/// How often it has started to forward: the line is the first it says when nothing is thrown away any more.
+fn starts(output: &str) -> usize {
+    output.matches(" packet forwarding packets/burst=").count()
+}
+
 /// The last `CPU cycles/packet=123.4` of testpmd's output.
 fn ticks_per_packet(output: &str) -> Option<f64> {
     let (_, rest) = output.rsplit_once("CPU cycles/packet=")?;
@@ -358,6 +361,15 @@ fn ticks_per_packet(output: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn testpmd_says_when_it_forwards() {
+        let start = "icmpecho packet forwarding - ports=1 - cores=1 - streams=1 - NUMA support enabled\n\n  \
+                     icmpecho packet forwarding packets/burst=32\n  nb forwarding cores=1\n";
+        assert_eq!(starts(start), 1);
+        let stop = "Telling cores to stop...\n\nDone.\n";
+        assert_eq!(starts(&[start, stop, start].concat()), 2);
+    }
 
     #[test]
     fn testpmd_says_what_a_packet_cost() {

@@ -12,6 +12,7 @@ use super::{Daemon, linux};
 use crate::admin::server;
 use crate::config;
 use crate::kernel::neighbours::PROBE_INTERVAL;
+use crate::tables::Ticket;
 use dataplane::forwarding::Forwarding;
 use dataplane::verdict::Neighbour;
 use std::collections::HashSet;
@@ -22,8 +23,10 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
-/// How long Linux may take at the start to tell of the addresses it was given.
-const TELLING_TIME: Duration = Duration::from_secs(2);
+/// How long it may take at the start until all addresses are served.
+const SERVING_TIME: Duration = Duration::from_secs(2);
+/// How often the workers are asked for it.
+const TAKING_INTERVAL: Duration = Duration::from_millis(1);
 /// How often the workers' questions are looked at.
 const ASK_INTERVAL: Duration = Duration::from_millis(2);
 /// How often links are looked at.
@@ -64,10 +67,10 @@ impl Running {
     async fn serve(&mut self) -> Result<(), Error> {
         let loaded = Arc::clone(&self.daemon.state().loaded);
         let config = &loaded.config;
-        self.become_ready(config).await;
+        self.prepare_linux(config).await;
         let mut redundancy = Redundancy::new(Arc::clone(&self.daemon), config);
         redundancy.apply(config, &mut self.linux)?;
-        self.publish_forwarding();
+        self.serve_addresses(config).await;
         let (stop_admin, admin_stopped) = oneshot::channel::<()>();
         let admin = self.start_admin(admin_stopped);
         self.readiness.ready();
@@ -192,26 +195,31 @@ impl Running {
         outcome
     }
 
-    /// Publish, wait until the workers have it, then put the addresses (DESIGN §6).
-    async fn become_ready(&mut self, config: &config::Config) {
+    /// Gives Linux its addresses and routes, and publishes what it has told by then.
+    async fn prepare_linux(&mut self, config: &config::Config) {
         let problems = self.linux.apply(config).await;
         let warnings = [problems, linux::hints(config)].concat();
         for warning in &warnings {
             log::warn!("{warning}");
         }
         self.daemon.state().warnings.extend(warnings);
-        self.addresses_are_told(config).await;
         self.publish_forwarding();
     }
 
-    /// Waits until Linux has told of the addresses it was given: an address is not served before that, and
-    /// who says "ready" serves. Not for ever, as one of them may have been refused.
-    async fn addresses_are_told(&self, config: &config::Config) {
+    /// Publishes the addresses as soon as Linux has told of all it was given, and waits for the workers to have
+    /// them: who says "ready" serves. Not for ever, as an address may have been refused.
+    async fn serve_addresses(&self, config: &config::Config) {
         let mut views = self.linux.views();
-        let told =
-            async { while self.linux.lacks_addresses(config) && views.changed().await.is_ok() {} };
-        if tokio::time::timeout(TELLING_TIME, told).await.is_err() {
-            log::warn!("Linux does not have all addresses of the configuration yet");
+        let served = async {
+            while self.linux.lacks_addresses(config) && views.changed().await.is_ok() {}
+            let ticket = self.publish_forwarding();
+            while !self.daemon.tables.is_taken(ticket) {
+                tokio::time::sleep(TAKING_INTERVAL).await;
+            }
+        };
+        if tokio::time::timeout(SERVING_TIME, served).await.is_err() {
+            log::warn!("not all addresses of the configuration are served yet");
+            self.publish_forwarding();
         }
     }
 
@@ -243,9 +251,9 @@ impl Running {
         self.publish_forwarding();
     }
 
-    pub(super) fn publish_forwarding(&self) {
+    pub(super) fn publish_forwarding(&self) -> Ticket {
         let tables = &self.daemon.tables;
-        tables.publish_forwarding(self.linux.forwarding());
+        tables.publish_forwarding(self.linux.forwarding())
     }
 
     /// Puts addresses back that virtual routers took away which do not have them any more.
