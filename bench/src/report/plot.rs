@@ -49,7 +49,9 @@ fn draw_group(text: &mut String, bars: &[&Figure], top: usize) -> usize {
         };
         let base = top + 14;
         let name = figure.name.trim_end_matches(".ns");
-        let end = LEFT + width + 6.0;
+        // Right of the budget's line, too, which would strike it through.
+        let line = figure.budget.map(|budget| budget / longest * WIDTH);
+        let end = LEFT + width.max(line.unwrap_or(0.0)) + 6.0;
         let value = number(figure.value);
         let _ = write!(
             text,
@@ -59,8 +61,8 @@ fn draw_group(text: &mut String, bars: &[&Figure], top: usize) -> usize {
 "##,
             LEFT - 8.0
         );
-        if let Some(budget) = figure.budget {
-            let x = LEFT + budget / longest * WIDTH;
+        if let Some(line) = line {
+            let x = LEFT + line;
             let (from, to) = (top - 2, top + 18);
             let _ = writeln!(
                 text,
