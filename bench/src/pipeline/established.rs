@@ -1,7 +1,7 @@
 //! Packets of known flows, in random order.
 
 use super::rig::{RING, Rig, Site};
-use super::{FAMILIES, Method, PROCESSES, Random};
+use super::{FAMILIES, FEW_PROCESSES, Method, PROCESSES, Random};
 use crate::figure::Failure;
 use crate::packet::{Family, Template};
 use dataplane::packet::tcp;
@@ -53,8 +53,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                         forward: *forward,
                         flows,
                         processes: match (forward, size) {
-                            (Forward::Tunnel(_), "1m") => 2,
-                            (Forward::Tunnel(_), "10m") => 1,
+                            (Forward::Tunnel(_), "1m" | "10m") => FEW_PROCESSES,
                             _ => PROCESSES,
                         },
                     });

@@ -2,7 +2,7 @@
 
 use super::established::Traffic;
 use super::rig::{RING, Rig, Site};
-use super::{Method, PROCESSES, decile};
+use super::{FEW_PROCESSES, Method, PROCESSES, decile};
 use crate::figure::Failure;
 use crate::packet::{FLOWS, Family, Template};
 use dataplane::packet::tcp;
@@ -63,7 +63,7 @@ const fn choice(name: &'static str, scheduler: SchedulerKind, reals: u16) -> Cho
 const fn twice(name: &'static str, scheduler: SchedulerKind, weight: u32) -> Choice {
     Choice {
         weight,
-        processes: 2,
+        processes: FEW_PROCESSES,
         ..choice(name, scheduler, 100)
     }
 }

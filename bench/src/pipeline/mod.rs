@@ -60,6 +60,8 @@ impl Options {
 
 /// How many processes take most figures.
 const PROCESSES: usize = 5;
+/// How many take those that are many and have no budget: the fewest by which two runs agree.
+const FEW_PROCESSES: usize = 3;
 
 /// What every measurement needs to know.
 #[derive(Clone, Copy, Debug)]
