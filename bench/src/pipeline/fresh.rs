@@ -31,20 +31,20 @@ pub(super) const SCHEDULERS: [Choice; 20] = [
     choice("wlc", SchedulerKind::Wlc, 4),
     choice("rr100", SchedulerKind::Rr, 100),
     choice("wlc100", SchedulerKind::Wlc, 100),
-    twice("wrr100", SchedulerKind::Wrr, 1),
-    twice("lc100", SchedulerKind::Lc, 1),
-    twice("sed100", SchedulerKind::Sed, 1),
-    twice("nq100", SchedulerKind::Nq, 1),
-    twice("twos100", SchedulerKind::Twos, 1),
-    twice("fo100", SchedulerKind::Fo, 1),
-    twice("ovf100", SchedulerKind::Ovf, ROOMY),
-    twice("dh100", SchedulerKind::Dh, 1),
-    twice("sh100", SchedulerKind::Sh, 1),
-    twice("mh100", SchedulerKind::Mh, 1),
-    twice("lblc100", SchedulerKind::Lblc, ROOMY),
-    twice("lblc100-full", SchedulerKind::Lblc, 1),
-    twice("lblcr100", SchedulerKind::Lblcr, ROOMY),
-    twice("lblcr100-full", SchedulerKind::Lblcr, 1),
+    among_hundred("wrr100", SchedulerKind::Wrr, 1),
+    among_hundred("lc100", SchedulerKind::Lc, 1),
+    among_hundred("sed100", SchedulerKind::Sed, 1),
+    among_hundred("nq100", SchedulerKind::Nq, 1),
+    among_hundred("twos100", SchedulerKind::Twos, 1),
+    among_hundred("fo100", SchedulerKind::Fo, 1),
+    among_hundred("ovf100", SchedulerKind::Ovf, ROOMY),
+    among_hundred("dh100", SchedulerKind::Dh, 1),
+    among_hundred("sh100", SchedulerKind::Sh, 1),
+    among_hundred("mh100", SchedulerKind::Mh, 1),
+    among_hundred("lblc100", SchedulerKind::Lblc, ROOMY),
+    among_hundred("lblc100-full", SchedulerKind::Lblc, 1),
+    among_hundred("lblcr100", SchedulerKind::Lblcr, ROOMY),
+    among_hundred("lblcr100-full", SchedulerKind::Lblcr, 1),
 ];
 
 /// Where a weight says how many connections a server is meant for: hardly ever reached here.
@@ -60,7 +60,7 @@ const fn choice(name: &'static str, scheduler: SchedulerKind, reals: u16) -> Cho
     }
 }
 
-const fn twice(name: &'static str, scheduler: SchedulerKind, weight: u32) -> Choice {
+const fn among_hundred(name: &'static str, scheduler: SchedulerKind, weight: u32) -> Choice {
     Choice {
         weight,
         processes: FEW_PROCESSES,
