@@ -169,8 +169,8 @@ impl Worker {
         };
         let mut empty_polls = 0;
         let mut next_look = Millis(0);
-        // When the last turn began, if it found packets. It ends where the next begins: reading the clock takes a
-        // third of an empty turn, so once in each has to do.
+        // When the last turn began, if it found packets. It ends where the next begins: reading the clock is half
+        // of what this function itself costs, so once in each turn has to do.
         let mut busy_since = None;
         precise_sleep();
         while !stop.load(Ordering::Relaxed) {
