@@ -179,14 +179,7 @@ impl Bench {
     /// The generator itself: how many packets it makes for a peer that only takes them, and how long that is busy
     /// with each.
     fn alone(&mut self) -> Result<(), Failure> {
-        let testpmd = Testpmd::start(&self.place, "rxonly")?;
-        self.link_up()?;
-        let mut pattern = Established::new(1000, 64, Popularity::Uniform);
-        let pace = self.full_speed();
-        let outcome = self.generator.run(&mut pattern, pace);
-        let ticks = testpmd.stop()?.ok_or("testpmd received nothing")?;
-        self.link_down()?;
-        let ns = self.generator.clock().ns(ticks);
+        let (outcome, ns) = self.testpmd("rxonly")?;
         self.sample("link.generator.taken_ns", ns, "ns");
         let rate = outcome.sent as f64 / outcome.seconds / 1e6;
         self.sample("link.generator.mpps", rate, "Mpps");
@@ -195,17 +188,23 @@ impl Bench {
 
     /// testpmd's macswap: the floor, in nanoseconds per packet.
     fn macswap(&mut self) -> Result<f64, Failure> {
-        let testpmd = Testpmd::start(&self.place, "macswap")?;
+        let (outcome, ns) = self.testpmd("macswap")?;
+        self.sample("link.testpmd.mpps", outcome.mpps(), "Mpps");
+        self.sample("link.testpmd.ns", ns, "ns");
+        Ok(ns)
+    }
+
+    /// A turn at full speed with a testpmd of this forwarding mode; how long that was busy with each packet, in
+    /// nanoseconds.
+    fn testpmd(&mut self, mode: &str) -> Result<(Outcome, f64), Failure> {
+        let testpmd = Testpmd::start(&self.place, mode)?;
         self.link_up()?;
         let mut pattern = Established::new(1000, 64, Popularity::Uniform);
         let pace = self.full_speed();
         let outcome = self.generator.run(&mut pattern, pace);
-        let ticks = testpmd.stop()?.ok_or("testpmd forwarded nothing")?;
+        let ticks = testpmd.stop()?.ok_or("testpmd received nothing")?;
         self.link_down()?;
-        let ns = self.generator.clock().ns(ticks);
-        self.sample("link.testpmd.mpps", outcome.mpps(), "Mpps");
-        self.sample("link.testpmd.ns", ns, "ns");
-        Ok(ns)
+        Ok((outcome, self.generator.clock().ns(ticks)))
     }
 
     /// A sluiced that forwards: it learns routes and neighbours from the kernel after its start.

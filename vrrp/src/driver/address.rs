@@ -5,11 +5,10 @@
 //! Invariant: each carries [`PROTOCOL`], so that a later process finds it wherever it is (Linux 5.18; before, the mark is
 //! ignored).
 
-use super::netlink::{NLM_F_CREATE, NLM_F_EXCL, Netlink, attribute, is};
+use super::netlink::{self, INET6, NLM_F_CREATE, NLM_F_EXCL, Netlink, attribute, is};
 use ipnet::IpNet;
 use rustix::io::Errno;
 use std::io::Result;
-use std::net::IpAddr;
 
 /// Puts an address on the interface of this index; `false` = it was there already.
 pub(super) fn add(netlink: &mut Netlink, index: u32, net: IpNet) -> Result<bool> {
@@ -29,15 +28,12 @@ pub(super) fn remove(netlink: &mut Netlink, index: u32, net: IpNet) -> Result<()
 }
 
 fn message(index: u32, net: IpNet, add: bool) -> Vec<u8> {
-    let (family, bytes) = match net.addr() {
-        IpAddr::V4(ip) => (INET, ip.octets().to_vec()),
-        IpAddr::V6(ip) => (INET6, ip.octets().to_vec()),
-    };
+    let family = netlink::family(net.addr());
     let nodad = if add && family == INET6 { NODAD } else { 0 };
     let mut body = vec![family, net.prefix_len(), nodad, 0];
     body.extend(index.to_ne_bytes());
-    body.extend(attribute(IFA_LOCAL, &bytes));
-    body.extend(attribute(IFA_ADDRESS, &bytes));
+    body.extend(netlink::address(IFA_LOCAL, net.addr()));
+    body.extend(netlink::address(IFA_ADDRESS, net.addr()));
     if add {
         body.extend(attribute(IFA_PROTO, &[PROTOCOL]));
     }
@@ -58,5 +54,3 @@ const IFA_LOCAL: u16 = 2;
 const IFA_CACHEINFO: u16 = 6;
 pub(super) const IFA_PROTO: u16 = 11;
 const NODAD: u8 = 0x02;
-const INET: u8 = 2;
-const INET6: u8 = 10;

@@ -5,12 +5,12 @@
 //! Invariant: after [`Links::follow`] the mirror is not older than the moment it was called.
 
 use super::address::IFA_PROTO;
-use super::netlink::{Attributes, Monitor, Netlink};
+use super::netlink::{Attributes, Monitor, Netlink, ip};
 use crate::input::Interface;
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Error, ErrorKind, Result};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// The mirror.
@@ -275,14 +275,6 @@ fn address(body: &[u8]) -> Option<(u32, Address)> {
         protocol,
     };
     Some((index, address))
-}
-
-fn ip(value: &[u8]) -> Option<IpAddr> {
-    match value.len() {
-        4 => Some(Ipv4Addr::from(*value.first_chunk::<4>()?).into()),
-        16 => Some(Ipv6Addr::from(*value.first_chunk::<16>()?).into()),
-        _ => None,
-    }
 }
 
 fn string(value: &[u8]) -> Option<String> {

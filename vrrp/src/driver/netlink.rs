@@ -13,6 +13,7 @@ use rustix::net::{
     recv, send, socket_with,
 };
 use std::io::{Error, ErrorKind, Result};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -295,6 +296,31 @@ pub(super) fn text(kind: u16, value: &str) -> Vec<u8> {
     attribute(kind, &[value.as_bytes(), &[0]].concat())
 }
 
+/// An attribute that holds an IP address.
+pub(super) fn address(kind: u16, address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(ip) => attribute(kind, &ip.octets()),
+        IpAddr::V6(ip) => attribute(kind, &ip.octets()),
+    }
+}
+
+/// The IP address that an attribute holds.
+pub(super) fn ip(value: &[u8]) -> Option<IpAddr> {
+    match value.len() {
+        4 => Some(IpAddr::from(*value.first_chunk::<4>()?)),
+        16 => Some(IpAddr::from(*value.first_chunk::<16>()?)),
+        _ => None,
+    }
+}
+
+/// The number of an address's family.
+pub(super) fn family(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => INET,
+        IpAddr::V6(_) => INET6,
+    }
+}
+
 fn frame(out: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, body: &[u8]) {
     out.extend(((HEADER + body.len()) as u32).to_ne_bytes());
     out.extend(kind.to_ne_bytes());
@@ -317,6 +343,8 @@ pub(super) const NETFILTER: Option<Protocol> = Some(rustix::net::netlink::NETFIL
 pub(super) const NLM_F_CREATE: u16 = 0x400;
 pub(super) const NLM_F_EXCL: u16 = 0x200;
 pub(super) const NLM_F_APPEND: u16 = 0x800;
+pub(super) const INET: u8 = 2;
+pub(super) const INET6: u8 = 10;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
 const NLM_F_DUMP_INTR: u16 = 0x10;

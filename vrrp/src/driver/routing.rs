@@ -7,7 +7,9 @@
 //! are ever removed; one of somebody else with the same destination and metric is left alone and told.
 
 use super::address::PROTOCOL;
-use super::netlink::{Attributes, NLM_F_CREATE, NLM_F_EXCL, Netlink, attribute, is};
+use super::netlink::{
+    Attributes, INET, INET6, NLM_F_CREATE, NLM_F_EXCL, Netlink, address, attribute, family, ip, is,
+};
 use crate::settings::{Name, VirtualRoute};
 use ipnet::IpNet;
 use rustix::io::Errno;
@@ -180,7 +182,7 @@ fn look_up(netlink: &mut Netlink, body: &[u8], route: &VirtualRoute) -> Found {
     let mut question = vec![body[0], if body[0] == INET { 32 } else { 128 }];
     question.resize(HEADER, 0);
     question[8..].copy_from_slice(&FIB_MATCH.to_ne_bytes());
-    question.extend(attribute(RTA_DST, &octets(somewhere)));
+    question.extend(address(RTA_DST, somewhere));
     match netlink.ask(GET_ROUTE, &question) {
         Ok(answer) => compare(body, &answer),
         // Nothing leads there.
@@ -271,21 +273,6 @@ fn decode(body: &[u8]) -> Option<Decoded> {
     })
 }
 
-fn ip(value: &[u8]) -> Option<IpAddr> {
-    match value.len() {
-        4 => Some(IpAddr::from(*value.first_chunk::<4>()?)),
-        16 => Some(IpAddr::from(*value.first_chunk::<16>()?)),
-        _ => None,
-    }
-}
-
-fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(ip) => ip.octets().to_vec(),
-        IpAddr::V6(ip) => ip.octets().to_vec(),
-    }
-}
-
 /// That it, or what it depends on, is not there is fine.
 fn take_away(netlink: &mut Netlink, body: &[u8]) -> Result<()> {
     match netlink.change(DELETE_ROUTE, 0, body) {
@@ -297,15 +284,20 @@ fn take_away(netlink: &mut Netlink, body: &[u8]) -> Result<()> {
 /// `struct rtmsg` and attributes.
 fn message(route: &VirtualRoute, index: Option<u32>) -> Vec<u8> {
     let destination = route.destination;
-    let family = match destination {
-        IpNet::V4(_) => INET,
-        IpNet::V6(_) => INET6,
-    };
     let length = destination.prefix_len();
-    let mut body = vec![family, length, 0, 0, MAIN, PROTOCOL, 0, UNICAST];
+    let mut body = vec![
+        family(destination.addr()),
+        length,
+        0,
+        0,
+        MAIN,
+        PROTOCOL,
+        0,
+        UNICAST,
+    ];
     body.extend(0_u32.to_ne_bytes());
-    body.extend(attribute(RTA_DST, &octets(destination.addr())));
-    body.extend(attribute(RTA_GATEWAY, &octets(route.gateway)));
+    body.extend(address(RTA_DST, destination.addr()));
+    body.extend(address(RTA_GATEWAY, route.gateway));
     if let Some(index) = index {
         body.extend(attribute(RTA_OIF, &index.to_ne_bytes()));
     }
@@ -327,8 +319,6 @@ const MAIN: u8 = 254;
 const UNICAST: u8 = 1;
 /// The route itself is asked for, not what it makes of the address.
 const FIB_MATCH: u32 = 0x2000;
-const INET: u8 = 2;
-const INET6: u8 = 10;
 
 #[cfg(test)]
 mod tests {
